@@ -1,0 +1,204 @@
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import User
+from groups.models import Creator
+from rows.lease import Lease, LeaseQuerySet
+
+
+class BundleQuerySet(models.QuerySet["Bundle"]):
+    def run_by(self, user: User) -> Self:
+        return self.filter(creator__staff__user=user)
+
+    def live(self) -> Self:
+        return self.filter(archived_at=None)
+
+
+class Bundle(models.Model):
+    """Files given together, private by nature: no shop, no public path."""
+
+    creator = models.ForeignKey(Creator, on_delete=models.CASCADE, related_name="bundles")
+    title = models.CharField(_("title"), max_length=120)
+    description = models.TextField(_("description"), max_length=20_000, blank=True)
+    licence = models.TextField(_("licence"), max_length=20_000, blank=True)
+    cover = models.ImageField(upload_to="covers/", blank=True, max_length=200)
+    created_at = models.DateTimeField()
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    objects = BundleQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class BundleVersion(models.Model):
+    """One state of a bundle's files. While `sealed_at` is null it is being put together; sealed it never changes."""
+
+    bundle = models.ForeignKey(Bundle, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    sealed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["bundle", "number"], name="version_number_once_a_bundle"),
+            models.UniqueConstraint(
+                fields=["bundle"], condition=Q(sealed_at=None), name="one_open_version_a_bundle"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.bundle} v{self.number}"
+
+
+class Blob(models.Model):
+    """The bytes of a file, stored once for each creator, named by their SHA-256."""
+
+    creator = models.ForeignKey(Creator, on_delete=models.CASCADE, related_name="+")
+    sha256 = models.CharField(max_length=64)
+    size = models.PositiveBigIntegerField()
+    # Random: a key that told the content would tell who else has it.
+    storage_key = models.CharField(max_length=80, unique=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["creator", "sha256"], name="blob_once_a_creator")]
+
+    def __str__(self) -> str:
+        return self.sha256[:12]
+
+
+class File(models.Model):
+    """A name in a version: a safe relative path and the blob behind it."""
+
+    version = models.ForeignKey(BundleVersion, on_delete=models.CASCADE, related_name="files")
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="files")
+    path = models.CharField(max_length=500)
+    # Case-folded: two names that differ by case only overwrite one another on most people's disks.
+    path_key = models.CharField(max_length=500)
+    kind = models.CharField(max_length=10)
+    warning = models.CharField(max_length=300, blank=True)
+    added_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["path_key"]
+        constraints = [
+            models.UniqueConstraint(fields=["version", "path_key"], name="file_path_once_a_version")
+        ]
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class Upload(Lease):
+    """A file on its way into a bundle, in parts (S3 multipart semantics), until it is verified and becomes a File."""
+
+    class State(models.TextChoices):
+        OPEN = "open", _("uploading")
+        VERIFYING = "verifying", _("being checked")
+        DONE = "done", _("done")
+        REFUSED = "refused", _("refused")
+        CANCELLED = "cancelled", _("cancelled")
+
+    bundle = models.ForeignKey(Bundle, on_delete=models.CASCADE, related_name="uploads")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    path = models.CharField(max_length=500)
+    size = models.PositiveBigIntegerField()
+    part_size = models.PositiveBigIntegerField()
+    storage_key = models.CharField(max_length=80, unique=True)
+    storage_upload_id = models.CharField(max_length=1100)
+    state = models.CharField(max_length=10, choices=State, default=State.OPEN)
+    reason = models.CharField(max_length=300, blank=True)
+    file = models.ForeignKey(File, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField()
+    touched_at = models.DateTimeField()
+
+    objects = LeaseQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            # Read by the sweep: what waits for its check, what was abandoned.
+            models.Index(
+                fields=["state", "touched_at"],
+                condition=Q(state__in=["open", "verifying"]),
+                name="upload_unfinished",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class UploadPart(models.Model):
+    """One part of an upload that the storage has."""
+
+    upload = models.ForeignKey(Upload, on_delete=models.CASCADE, related_name="parts")
+    number = models.PositiveIntegerField()
+    size = models.PositiveBigIntegerField()
+    etag = models.CharField(max_length=100)
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["upload", "number"], name="part_once_an_upload")]
+
+    def __str__(self) -> str:
+        return f"{self.upload} part {self.number}"
+
+
+class LibraryEntry(models.Model):
+    """A bundle in a person's library, however many ways it came."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="library")
+    bundle = models.ForeignKey(Bundle, on_delete=models.PROTECT, related_name="entries")
+    added_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "bundle"], name="entry_once_a_person")]
+
+    def __str__(self) -> str:
+        return f"{self.bundle} of {self.user}"
+
+
+class HoldingQuerySet(models.QuerySet["Holding"]):
+    def live(self) -> Self:
+        return self.filter(ended_at=None)
+
+
+class Holding(models.Model):
+    """One way by which an entry came (`release:42`), live until ended: the right to download that version."""
+
+    entry = models.ForeignKey(LibraryEntry, on_delete=models.CASCADE, related_name="holdings")
+    version = models.ForeignKey(BundleVersion, on_delete=models.PROTECT, related_name="holdings")
+    origin_key = models.CharField(max_length=40)
+    title = models.CharField(max_length=120)
+    group_name = models.CharField(max_length=200)
+    given_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    reason = models.CharField(max_length=200, blank=True, db_default="")
+
+    objects = HoldingQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["entry", "origin_key"], name="holding_once_an_origin")]
+
+    def __str__(self) -> str:
+        return f"{self.entry} by {self.origin_key}"
+
+
+class Download(models.Model):
+    """Somebody took a version, whole as a ZIP or one file of it."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    version = models.ForeignKey(BundleVersion, on_delete=models.PROTECT, related_name="downloads")
+    file = models.ForeignKey(File, null=True, on_delete=models.SET_NULL, related_name="+")
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.user} took {self.version}"

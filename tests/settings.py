@@ -1,0 +1,21 @@
+"""The product's settings, with what tests change: scratch folders, a quick hash, mail kept in memory."""
+
+import os
+import tempfile
+
+os.environ.setdefault("VAR_DIR", tempfile.mkdtemp(prefix="largesse-tests-"))
+os.environ.setdefault("SITE_URL", "http://testserver")
+os.environ.setdefault("CREATORS", "open")
+
+from config.settings import *  # noqa: F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+STORAGES = {
+    **STORAGES,  # noqa: F405
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CELERY_TASK_ALWAYS_EAGER = False
+# A wake-up in a test goes nowhere: tests call the services, and correctness never depends on being woken.
+CELERY_BROKER_URL = "memory://"
