@@ -1,4 +1,4 @@
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
@@ -50,7 +50,10 @@ class Letter(Lease):
 
     kind = models.CharField(max_length=80)
     address_key = models.CharField(max_length=254)
-    context = models.JSONField(default=dict)
+    subject = models.CharField(max_length=200)
+    # Emptied once it is sent: it may carry a code.
+    text = models.TextField(blank=True)
+    code = models.CharField(max_length=20, blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.WAITING)
     dedupe_key = models.CharField(max_length=120, unique=True)
     created_at = models.DateTimeField()
@@ -71,6 +74,11 @@ class Letter(Lease):
         return f"{self.kind} #{self.pk}"
 
 
+class SuppressionQuerySet(models.QuerySet["Suppression"]):
+    def live(self) -> Self:
+        return self.filter(lifted_at=None)
+
+
 class Suppression(models.Model):
     """An address that must not be written to, and why; live until lifted."""
 
@@ -83,6 +91,8 @@ class Suppression(models.Model):
     reason = models.CharField(max_length=12, choices=Reason)
     created_at = models.DateTimeField()
     lifted_at = models.DateTimeField(null=True, blank=True)
+
+    objects = SuppressionQuerySet.as_manager()
 
     class Meta:
         constraints = [

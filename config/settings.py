@@ -4,6 +4,7 @@ With nothing configured this is the *embedded* profile (SQLite, files on disk, C
 mail into a mailbox page). `.env.example` lists every variable of the *real* one.
 """
 
+import contextlib
 import secrets
 from email.utils import parseaddr
 from pathlib import Path
@@ -22,17 +23,16 @@ env.read_env(BASE_DIR / ".env")
 
 def kept_secret(name: str) -> str:
     """The variable `name`, or a secret made once and kept in var/ with mode 600."""
-    if value := env.str(name, default=""):
+    if value := str(env.str(name, default="")):
         return value
     path = VAR_DIR / name.lower()
     if not path.exists():
         fresh = path.with_suffix(f".{secrets.token_hex(4)}")
         fresh.touch(mode=0o600)
         fresh.write_text(secrets.token_urlsafe(48))
-        try:
+        # Two processes may start at once: the link decides whose secret stays.
+        with contextlib.suppress(FileExistsError):
             path.hardlink_to(fresh)
-        except FileExistsError:
-            pass
         fresh.unlink()
     return path.read_text().strip()
 
@@ -191,6 +191,7 @@ ACCOUNT_EMAIL_NOTIFICATIONS = False
 ACCOUNT_UNIQUE_EMAIL = True
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_FORMS = {"request_login_code": "config.sign_in.RequestLoginCodeForm"}
 
 # --- mail -----------------------------------------------------------------------------------------
 # Any Django or anymail backend. With none configured mail lands in the mailbox page and leaves nowhere.

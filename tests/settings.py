@@ -19,3 +19,4 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"
 CELERY_TASK_ALWAYS_EAGER = False
 # A wake-up in a test goes nowhere: tests call the services, and correctness never depends on being woken.
 CELERY_BROKER_URL = "memory://"
+STATIC_ROOT.mkdir(exist_ok=True)  # noqa: F405

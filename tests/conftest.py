@@ -1,0 +1,103 @@
+"""The cast: a creator with her owner and groups, a member, and a stranger who runs a creator of his own."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from django.conf import LazySettings, settings
+from django.test import Client
+
+from accounts.models import User
+from groups.models import Contact, Creator, Group
+from tests import factories
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "postgresql" in settings.DATABASES["default"]["ENGINE"]:
+        return
+    skip = pytest.mark.skip(reason="shown on PostgreSQL only: run `make test-services`")
+    for item in items:
+        if item.get_closest_marker("postgres"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def own_files(settings: LazySettings, tmp_path: Path) -> None:
+    """Every test has its own disk."""
+    settings.MEDIA_ROOT = tmp_path / "media"
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": str(tmp_path / "private")},
+        },
+    }
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def owner(db: None) -> User:
+    return factories.UserFactory.create(email="ana@forge.example", name="Ana Moreau")
+
+
+@pytest.fixture
+def creator(owner: User) -> Creator:
+    return factories.CreatorFactory.create(name="Ana's Forge", slug="anas-forge", owner=owner)
+
+
+@pytest.fixture
+def patrons(creator: Creator) -> Group:
+    return factories.GroupFactory.create(creator=creator, name="Patrons")
+
+
+@pytest.fixture
+def hobbyist(patrons: Group) -> Group:
+    return factories.GroupFactory.create(creator=patrons.creator, parent=patrons, name="Hobbyist")
+
+
+@pytest.fixture
+def collector(patrons: Group) -> Group:
+    return factories.GroupFactory.create(creator=patrons.creator, parent=patrons, name="Collector")
+
+
+@pytest.fixture
+def merchant(patrons: Group) -> Group:
+    return factories.GroupFactory.create(creator=patrons.creator, parent=patrons, name="Merchant")
+
+
+@pytest.fixture
+def member(db: None) -> User:
+    return factories.UserFactory.create(email="mia@example.org", name="Mia Berg")
+
+
+@pytest.fixture
+def contact(creator: Creator, hobbyist: Group, member: User) -> Contact:
+    """The member as the creator knows her: a Hobbyist with an account."""
+    contact = factories.ContactFactory.create(
+        creator=creator, address_key=member.email, name=member.name, account=member
+    )
+    factories.MembershipFactory.create(group=hobbyist, contact=contact)
+    return contact
+
+
+@pytest.fixture
+def stranger(db: None) -> User:
+    user = factories.UserFactory.create(email="sam@elsewhere.example", name="Sam Stone")
+    factories.CreatorFactory.create(name="Sam's Shop", slug="sams-shop", owner=user)
+    return user
+
+
+@pytest.fixture
+def client_of() -> Callable[[User | None], Client]:
+    def client(user: User | None) -> Client:
+        browser = Client()
+        if user is not None:
+            browser.force_login(user)
+        return browser
+
+    return client
