@@ -42,7 +42,10 @@ SECRET_KEY = kept_secret("SECRET_KEY")
 # The ticket's key is its own: rotating the session key must not break a hundred thousand mailed links.
 TICKET_KEY = kept_secret("TICKET_KEY")
 
-SITE_URL = env.str("SITE_URL", default="http://127.0.0.1:8000").rstrip("/")
+# Where the web server listens. The mailbox page exists only on loopback (A0).
+BIND = env.str("BIND", default="127.0.0.1")
+PORT = env.int("PORT", default=8000)
+SITE_URL = env.str("SITE_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")
 _site = urlsplit(SITE_URL)
 LOOPBACK_SITE = _site.hostname in {"127.0.0.1", "localhost", "::1"}
 SITE_NAME = env.str("SITE_NAME", default="Largesse")
@@ -106,6 +109,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "config.context.frame",
             ],
         },
     }
@@ -149,6 +153,13 @@ else:
         "store_processed": False,
     }
 CELERY_TASK_IGNORE_RESULT = True
+# Three queues, so that a long send or a big file never keeps a sign-in code waiting.
+CELERY_TASK_DEFAULT_QUEUE = "people"
+CELERY_TASK_ROUTES = {
+    "messaging.*": {"queue": "mail"},
+    "distribution.*": {"queue": "mail"},
+    "library.*": {"queue": "files"},
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = "UTC"
