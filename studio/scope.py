@@ -1,0 +1,36 @@
+"""Where every page of a creator begins: whose studio it is, and in which zone its times are told."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from django_htmx.middleware import HtmxDetails
+
+from accounts.models import User
+from groups.models import Creator
+
+P = ParamSpec("P")
+
+
+class StudioRequest(HttpRequest):
+    """A request as it arrives here: signed in (the middleware saw to it) and known to htmx or not."""
+
+    user: User
+    htmx: HtmxDetails
+
+
+def of_creator(
+    view: Callable[Concatenate[StudioRequest, Creator, P], HttpResponse],
+) -> Callable[Concatenate[StudioRequest, str, P], HttpResponse]:
+    """The view gets the creator named in the path, if this person runs it; for anybody else there is no such page."""
+
+    @wraps(view)
+    def page(request: StudioRequest, slug: str, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        creator = get_object_or_404(Creator.objects.run_by(request.user), slug=slug)
+        with timezone.override(creator.zone):
+            return view(request, creator, *args, **kwargs)
+
+    return page
