@@ -47,7 +47,8 @@ BIND = env.str("BIND", default="127.0.0.1")
 PORT = env.int("PORT", default=8000)
 SITE_URL = env.str("SITE_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")
 _site = urlsplit(SITE_URL)
-LOOPBACK_SITE = _site.hostname in {"127.0.0.1", "localhost", "::1"}
+_loopback = {"127.0.0.1", "localhost", "::1"}
+LOOPBACK_SITE = _site.hostname in _loopback
 SITE_NAME = env.str("SITE_NAME", default="Largesse")
 ALLOWED_HOSTS = [_site.hostname or "localhost", *env.list("ALLOWED_HOSTS", default=[])]
 if LOOPBACK_SITE:
@@ -76,6 +77,7 @@ INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
+    "django.contrib.humanize",
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
@@ -215,7 +217,8 @@ EMAIL_BACKEND = env.str(
 )
 EMAIL_TIMEOUT = 20
 MAILBOX_DIR = VAR_DIR / "mailbox"
-MAILBOX = EMAIL_BACKEND == "config.mailbox.MailboxBackend"
+# The mailbox page shows every mail, codes too, to whoever reaches it: it exists on this machine only (A0).
+MAILBOX = EMAIL_BACKEND == "config.mailbox.MailboxBackend" and LOOPBACK_SITE and BIND in _loopback
 ANYMAIL = {
     key.removeprefix("ANYMAIL_"): value for key, value in env.ENVIRON.items() if key.startswith("ANYMAIL_")
 }
