@@ -1,6 +1,7 @@
 // Writes every <time data-form> in the viewer's own zone; the exact moment shows on hover.
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-const language = document.documentElement.lang || undefined;
+const page = document.documentElement.lang;
+const language = navigator.languages.find((own) => own.startsWith(page)) ?? page;
 const format = (options) => new Intl.DateTimeFormat(language, { timeZone: zone, ...options });
 const forms = {
   moment: format({ day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
