@@ -2,7 +2,7 @@ from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, F, Max, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -16,6 +16,11 @@ class BundleQuerySet(models.QuerySet["Bundle"]):
 
     def live(self) -> Self:
         return self.filter(archived_at=None)
+
+    def seen_by(self, user: User) -> Self:
+        """What `user` runs, and what is in their library: whose covers they may see."""
+        held = LibraryEntry.objects.filter(bundle=OuterRef("pk"), user=user)
+        return self.filter(Q(Exists(held)) | Q(creator__in=Creator.objects.run_by(user)))
 
 
 class Bundle(models.Model):
@@ -38,12 +43,19 @@ class Bundle(models.Model):
         return self.title
 
 
+class BundleVersionQuerySet(models.QuerySet["BundleVersion"]):
+    def sealed(self) -> Self:
+        return self.filter(sealed_at__isnull=False)
+
+
 class BundleVersion(models.Model):
     """One state of a bundle's files. While `sealed_at` is null it is being put together; sealed it never changes."""
 
     bundle = models.ForeignKey(Bundle, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
     sealed_at = models.DateTimeField(null=True, blank=True)
+
+    objects = BundleVersionQuerySet.as_manager()
 
     class Meta:
         ordering = ["-number"]
@@ -75,6 +87,11 @@ class Blob(models.Model):
         return self.sha256[:12]
 
 
+class FileQuerySet(models.QuerySet["File"]):
+    def run_by(self, user: User) -> Self:
+        return self.filter(version__bundle__creator__staff__user=user)
+
+
 class File(models.Model):
     """A name in a version: a safe relative path and the blob behind it."""
 
@@ -87,6 +104,8 @@ class File(models.Model):
     warning = models.CharField(max_length=300, blank=True)
     added_at = models.DateTimeField()
 
+    objects = FileQuerySet.as_manager()
+
     class Meta:
         ordering = ["path_key"]
         constraints = [
@@ -95,6 +114,15 @@ class File(models.Model):
 
     def __str__(self) -> str:
         return self.path
+
+
+class UploadQuerySet(LeaseQuerySet["Upload"]):
+    def run_by(self, user: User) -> Self:
+        return self.filter(bundle__creator__staff__user=user)
+
+    def running(self) -> Self:
+        """Neither placed nor given up: what keeps a version from being sealed."""
+        return self.filter(state__in=[Upload.State.OPEN, Upload.State.VERIFYING])
 
 
 class Upload(Lease):
@@ -120,7 +148,7 @@ class Upload(Lease):
     created_at = models.DateTimeField()
     touched_at = models.DateTimeField()
 
-    objects = LeaseQuerySet.as_manager()
+    objects = UploadQuerySet.as_manager()
 
     class Meta:
         indexes = [
@@ -134,6 +162,16 @@ class Upload(Lease):
 
     def __str__(self) -> str:
         return self.path
+
+    @property
+    def part_count(self) -> int:
+        return -(-self.size // self.part_size)
+
+    def size_of_part(self, number: int) -> int:
+        """Every part is full but the last; 0 for a number that no part of this upload has."""
+        if not 1 <= number <= self.part_count:
+            return 0
+        return min(self.part_size, self.size - (number - 1) * self.part_size)
 
 
 class UploadPart(models.Model):
@@ -152,12 +190,31 @@ class UploadPart(models.Model):
         return f"{self.upload} part {self.number}"
 
 
+class LibraryEntryQuerySet(models.QuerySet["LibraryEntry"]):
+    def of(self, user: User) -> Self:
+        return self.filter(user=user)
+
+    def live(self) -> Self:
+        """Entries that give a right: at least one holding has not ended."""
+        return self.filter(Exists(Holding.objects.live().filter(entry=OuterRef("pk"))))
+
+    def newest_first(self) -> Self:
+        """By the last time it was given (`given_at`), through holdings that are live."""
+        given_at = Max("holdings__given_at", filter=Q(holdings__ended_at=None))
+        return self.annotate(given_at=given_at).order_by(F("given_at").desc(nulls_last=True), "-pk")
+
+
 class LibraryEntry(models.Model):
     """A bundle in a person's library, however many ways it came."""
 
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="library")
+    # The unique pair serves every reader; an index more slows the fan-out for all.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="library", db_index=False
+    )
     bundle = models.ForeignKey(Bundle, on_delete=models.PROTECT, related_name="entries")
     added_at = models.DateTimeField()
+
+    objects = LibraryEntryQuerySet.as_manager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user", "bundle"], name="entry_once_a_person")]
@@ -174,8 +231,11 @@ class HoldingQuerySet(models.QuerySet["Holding"]):
 class Holding(models.Model):
     """One way by which an entry came (`release:42`), live until ended: the right to download that version."""
 
-    entry = models.ForeignKey(LibraryEntry, on_delete=models.CASCADE, related_name="holdings")
-    version = models.ForeignKey(BundleVersion, on_delete=models.PROTECT, related_name="holdings")
+    # The unique pair serves whoever comes from an entry; nobody comes from a version.
+    entry = models.ForeignKey(LibraryEntry, on_delete=models.CASCADE, related_name="holdings", db_index=False)
+    version = models.ForeignKey(
+        BundleVersion, on_delete=models.PROTECT, related_name="holdings", db_index=False
+    )
     origin_key = models.CharField(max_length=40)
     title = models.CharField(max_length=120)
     group_name = models.CharField(max_length=200)
