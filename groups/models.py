@@ -1,5 +1,6 @@
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
@@ -64,6 +65,22 @@ class GroupQuerySet(models.QuerySet["Group"]):
     def main(self) -> Self:
         return self.filter(parent=None)
 
+    def reaching(self, groups: Iterable["Group"]) -> Self:
+        """The live groups whose members receive what is shared with `groups` (P3).
+
+        For a main group: itself and its sub groups; for a sub group: itself and its main group. So it is also
+        the other way round: the groups whose releases a member of one of `groups` receives.
+        """
+        named = list(groups)
+        ids = [group.pk for group in named]
+        parents = [group.parent_id for group in named if group.parent_id]
+        return self.live().filter(Q(pk__in=[*ids, *parents]) | Q(parent__in=ids))
+
+    def tree_of(self, group: "Group") -> Self:
+        """The main group of `group` and all its sub groups, archived ones too."""
+        main_id = group.parent_id or group.pk
+        return self.filter(Q(pk=main_id) | Q(parent=main_id))
+
 
 class Group(models.Model):
     """An audience of a creator. A group without a parent is a main group; a sub group has one, never deeper."""
@@ -92,11 +109,13 @@ class Group(models.Model):
         ordering = ["name", "id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["creator", "name"], condition=Q(parent=None), name="main_group_name_once_a_creator"
+                fields=["creator", "name"],
+                condition=Q(parent=None, archived_at=None),
+                name="main_group_name_once_a_creator",
             ),
             models.UniqueConstraint(
                 fields=["parent", "name"],
-                condition=Q(parent__isnull=False),
+                condition=Q(parent__isnull=False, archived_at=None),
                 name="sub_group_name_once_a_group",
             ),
             models.CheckConstraint(
@@ -106,6 +125,10 @@ class Group(models.Model):
 
     def __str__(self) -> str:
         return f"{self.parent.name} · {self.name}" if self.parent else self.name
+
+    @property
+    def main(self) -> "Group":
+        return self.parent or self
 
 
 class ContactQuerySet(models.QuerySet["Contact"]):
@@ -157,8 +180,17 @@ class OutsideId(models.Model):
         return f"{self.source} {self.value}"
 
 
+class ImportQuerySet(LeaseQuerySet["Import"]):
+    def run_by(self, user: User) -> Self:
+        return self.filter(group__creator__staff__user=user)
+
+    def underway(self) -> Self:
+        """Those a worker has to bring on."""
+        return self.filter(state__in=[Import.State.CHECKING, Import.State.APPLYING])
+
+
 class Import(Lease):
-    """One file of members for one main group: read, checked (the dry run), then applied in pages."""
+    """One file of members for one main group: recognised, checked (the dry run), then applied in pages."""
 
     class State(models.TextChoices):
         OPENED = "opened", _("waiting for your choices")
@@ -174,19 +206,30 @@ class Import(Lease):
     # The name in the default storage.
     stored_as = models.CharField(max_length=200)
     file_sha256 = models.CharField(max_length=64)
-    # What was recognised and what the person chose: format, encoding, delimiter, columns, tiers, statuses, gone.
-    mapping = models.JSONField(default=dict)
+    # A key of groups.imports.formats.FORMATS.
+    format = models.CharField(max_length=20)
+    # How the bytes are read (groups.imports.reading.Layout), found once.
+    layout = models.JSONField()
+    # What the file holds, counted before anybody chose anything (groups.imports.survey.Survey).
+    survey = models.JSONField()
+    # What the person chose (groups.imports.mapping.Mapping); the next import of this group starts from it.
+    mapping = models.JSONField()
+    # The instant the file speaks of: who is listed belonged then.
     as_of = models.DateTimeField(null=True)
+    # When those end who belong and are no longer listed; null keeps them.
+    gone_at = models.DateTimeField(null=True)
     state = models.CharField(max_length=10, choices=State, default=State.OPENED)
     # Why it was refused, in words for the person.
     reason = models.TextField(blank=True)
+    # The verdicts in numbers (groups.services.imports.Summary).
     counts = models.JSONField(default=dict)
+    # The line up to which the present state's work is committed.
     cursor = models.PositiveBigIntegerField(default=0)
     consented_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     done_at = models.DateTimeField(null=True)
 
-    objects = LeaseQuerySet.as_manager()
+    objects = ImportQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -194,45 +237,121 @@ class Import(Lease):
                 fields=["group"], condition=Q(state="applying"), name="one_import_running_a_main_group"
             ),
         ]
+        indexes = [
+            # Read by the sweep.
+            models.Index(
+                fields=["lease_until"],
+                condition=Q(state__in=["checking", "applying"]),
+                name="import_underway",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.file_name} → {self.group}"
 
 
-class ImportRow(models.Model):
-    """One line of an imported file and what it comes to."""
+class ImportRowQuerySet(models.QuerySet["ImportRow"]):
+    def accepted(self) -> Self:
+        """Those that say that somebody is a member."""
+        return self.filter(verdict__in=ImportRow.ACCEPTED)
 
-    import_run = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="rows")
-    number = models.PositiveBigIntegerField()
-    verdict = models.CharField(max_length=12)
+
+class ImportRow(models.Model):
+    """One row of an imported file and what it comes to."""
+
+    class Verdict(models.TextChoices):
+        NEW = "new", _("new")
+        UNCHANGED = "unchanged", _("unchanged")
+        CHANGED = "changed", _("name, address or end changed")
+        MOVED = "moved", _("moves to another group")
+        RETURNED = "returned", _("comes back")
+        DUPLICATE = "duplicate", _("listed twice")
+        SKIPPED = "skipped", _("not a member now")
+        UNMAPPED = "unmapped", _("no group chosen for the tier")
+        BAD = "bad", _("cannot be used")
+
+    class Flag(models.TextChoices):
+        NONE = "", _("nothing to note")
+        SUPPRESSED = "suppressed", _("mail to this address has been stopped; they get the files all the same")
+        TAKEN = "taken", _("the new address belongs to another contact of yours; the old one is kept")
+        RELAY = "relay", _("a forwarding address, unlike the one they may sign in with")
+        DISPOSABLE = "disposable", _("a throw-away address")
+        ROLE = "role", _("an address that several people may read")
+        CLEANED = "cleaned", _("invisible characters were taken out of the name, or it was cut")
+
+    ACCEPTED: Final = (
+        Verdict.NEW,
+        Verdict.UNCHANGED,
+        Verdict.CHANGED,
+        Verdict.MOVED,
+        Verdict.RETURNED,
+    )
+
+    # (import, line) below serves every reader that starts from the import.
+    import_run = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="rows", db_index=False)
+    # Where an editor shows the row in the file.
+    line = models.PositiveBigIntegerField()
+    verdict = models.CharField(max_length=10, choices=Verdict)
+    flag = models.CharField(max_length=10, choices=Flag, blank=True)
+    # Of a bad row: the column to blame, why, and the value, visible and cut. Skipped rows give their status.
+    column = models.CharField(max_length=100, blank=True)
     reason = models.CharField(max_length=300, blank=True)
-    column = models.CharField(max_length=120, blank=True)
+    value = models.CharField(max_length=100, blank=True)
     address_key = models.CharField(max_length=254, blank=True)
+    # The contact's address before this file, where the file brings a new one.
+    former_address = models.CharField(max_length=254, blank=True)
     name = models.CharField(max_length=200, blank=True)
     outside_id = models.CharField(max_length=120, blank=True)
     tier = models.CharField(max_length=200, blank=True)
-    target = models.ForeignKey(Group, null=True, on_delete=models.SET_NULL, related_name="+")
-    contact = models.ForeignKey(Contact, null=True, on_delete=models.SET_NULL, related_name="+")
+    target = models.ForeignKey(Group, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    contact = models.ForeignKey(
+        Contact, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
 
+    objects = ImportRowQuerySet.as_manager()
+
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["import_run", "number"], name="import_row_once")]
+        constraints = [models.UniqueConstraint(fields=["import_run", "line"], name="import_row_once")]
+        indexes = [
+            # Read by the tabs of the dry run.
+            models.Index(fields=["import_run", "verdict", "line"], name="import_row_by_verdict"),
+            # Read while checking: is this person listed above already?
+            models.Index(fields=["import_run", "address_key"], name="import_row_by_address"),
+            models.Index(
+                fields=["import_run", "outside_id"],
+                condition=~Q(outside_id=""),
+                name="import_row_by_outside_id",
+            ),
+            # Read by "no longer listed", contact by contact.
+            models.Index(fields=["contact", "import_run"], name="import_row_by_contact"),
+        ]
 
     def __str__(self) -> str:
-        return f"line {self.number}: {self.verdict}"
+        return f"line {self.line}: {self.verdict}"
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
     def live(self, now: datetime) -> Self:
         """Those who belong at `now`: begun, and not ended or ending later."""
-        return self.filter(Q(ended_at=None) | Q(ended_at__gt=now), started_at__lte=now)
+        return self.unended(now).filter(started_at__lte=now)
+
+    def unended(self, now: datetime) -> Self:
+        """Those that have not ended at `now`, whenever they began: what must end before another may begin."""
+        return self.filter(Q(ended_at=None) | Q(ended_at__gt=now))
+
+    def in_tree(self, group: Group) -> Self:
+        """Those in the main group of `group` and in all its sub groups."""
+        main_id = group.parent_id or group.pk
+        return self.filter(Q(group=main_id) | Q(group__parent=main_id))
 
 
 class Membership(models.Model):
     """A contact's dated time in a group, kept after it ends. An `ended_at` in the future is a planned end."""
 
-    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="memberships")
+    # membership_by_group below begins with it.
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="memberships", db_index=False)
     contact = models.ForeignKey(Contact, on_delete=models.CASCADE, related_name="memberships")
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -252,6 +371,10 @@ class Membership(models.Model):
                 condition=Q(ended_at=None) | Q(started_at__lt=F("ended_at")),
                 name="membership_starts_before_it_ends",
             ),
+        ]
+        indexes = [
+            # Read by distribution's fan-out: a page of a group's contacts in their order.
+            models.Index(fields=["group", "contact"], name="membership_by_group"),
         ]
 
     def __str__(self) -> str:

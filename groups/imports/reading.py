@@ -9,10 +9,10 @@ import csv
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import chain, islice
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 from django.utils.translation import gettext as _
 
@@ -55,6 +55,13 @@ class Layout:
     skip: int  # rows before the first person: the heading, a `sep=` line
     address_column: str
     encoding_guessed: bool = False  # neither UTF-8 nor UTF-16: ask whether the names look right
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> Self:
+        return cls(**{**kept, "columns": tuple(kept["columns"])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,40 @@ LONGEST_SHOWN = 80
 # A base letter rarely carries more than two marks in any script; a hundred of them is an attack on the page.
 MOST_MARKS = 4
 
+LONGEST_OUTSIDE_ID = 120
+
+RELAYS = {"privaterelay.appleid.com", "relay.firefox.com", "mozmail.com", "duck.com", "simplelogin.com"}
+DISPOSABLE = {
+    "10minutemail.com",
+    "guerrillamail.com",
+    "mailinator.com",
+    "sharklasers.com",
+    "temp-mail.org",
+    "trashmail.com",
+    "yopmail.com",
+}
+# RFC 2142 names most of these.
+ROLES = {
+    "abuse",
+    "admin",
+    "billing",
+    "contact",
+    "hello",
+    "help",
+    "info",
+    "mail",
+    "marketing",
+    "noreply",
+    "no-reply",
+    "office",
+    "postmaster",
+    "sales",
+    "security",
+    "support",
+    "team",
+    "webmaster",
+}
+
 NAMED_ADDRESS = re.compile(r"^(?P<name>[^<>]*)<(?P<address>[^<>]*)>$")
 INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 # Joiners spell words in Persian and Hindi and hold emoji together; after anything else they only hide.
@@ -68,7 +102,7 @@ def read_name(cell: str) -> CleanName:
         raise ValueRefused(_("There is a line break in this name."))
     whole = unicodedata.normalize("NFC", " ".join(text.split()))
     clean = _cut(whole).strip()
-    return CleanName(clean, clean != whole)
+    return CleanName(clean, changed=clean != whole)
 
 
 def read_instant(cell: str) -> datetime | None:
@@ -86,6 +120,24 @@ def read_instant(cell: str) -> datetime | None:
     if not 2000 <= found.year <= 2100:
         raise ValueRefused(_("This date is too far away to be true."))
     return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def read_outside_id(cell: str) -> str:
+    """Another platform's id of a person. Raises `ValueRefused` for what is too long or not printable."""
+    text = cell.strip()
+    if len(text) > LONGEST_OUTSIDE_ID or not text.isprintable():
+        raise ValueRefused(_("This is not the id of a member."))
+    return text
+
+
+def hint_of(key: str) -> str:
+    """What is worth knowing of an address: "relay", "disposable", "role" or nothing."""
+    local, _at, domain = key.rpartition("@")
+    if domain in RELAYS:
+        return "relay"
+    if domain in DISPOSABLE:
+        return "disposable"
+    return "role" if local in ROLES else ""
 
 
 def shown(value: str) -> str:

@@ -1,0 +1,45 @@
+"""What may be done to creators, groups, contacts, memberships and imports."""
+
+from groups.services.applying import apply_import
+from groups.services.checking import check_import
+from groups.services.contacts import add_contact, attach_account, attach_verified_accounts
+from groups.services.creators import approve_creator, create_creator, pause_creator, resume_creator
+from groups.services.groups import archive_group, create_group, rename_group, who_gains_what
+from groups.services.imports import (
+    choose_columns,
+    choose_mapping,
+    open_import,
+    paste_list,
+    preview_rows,
+    request_apply,
+    summarise,
+)
+from groups.services.judging import gone_memberships, live_memberships
+from groups.services.memberships import end_membership, start_membership
+
+__all__ = [
+    "add_contact",
+    "apply_import",
+    "approve_creator",
+    "archive_group",
+    "attach_account",
+    "attach_verified_accounts",
+    "check_import",
+    "choose_columns",
+    "choose_mapping",
+    "create_creator",
+    "create_group",
+    "end_membership",
+    "gone_memberships",
+    "live_memberships",
+    "open_import",
+    "paste_list",
+    "pause_creator",
+    "preview_rows",
+    "rename_group",
+    "request_apply",
+    "resume_creator",
+    "start_membership",
+    "summarise",
+    "who_gains_what",
+]

@@ -1,0 +1,52 @@
+"""People as a creator knows them, and the accounts that are theirs."""
+
+from datetime import datetime
+
+from allauth.account.models import EmailAddress
+from django.db import transaction
+from django.db.models import F, OuterRef, QuerySet, Subquery
+
+from accounts.addresses import address_key
+from accounts.models import User
+from groups.imports.values import read_name
+from groups.models import Contact, Creator
+
+
+def add_contact(creator: Creator, address: str, name: str, *, now: datetime) -> Contact:
+    """The contact of `creator` with this address; if somebody's account has verified it, theirs is attached.
+
+    Twice: the contact that is there, its name filled in if it had none.
+    Raises `AddressRefused`, and `ValueRefused` for a name with a line break.
+    """
+    key, clean = address_key(address), read_name(name).text
+    with transaction.atomic():
+        contact, created = Contact.objects.get_or_create(
+            creator=creator, address_key=key, defaults={"name": clean, "created_at": now}
+        )
+        if not created and clean and not contact.name:
+            contact.name = clean
+            contact.save(update_fields=["name"])
+        attach_verified_accounts(Contact.objects.filter(pk=contact.pk))
+    contact.refresh_from_db(fields=["account"])
+    return contact
+
+
+def attach_account(contacts: QuerySet[Contact], user: User) -> int:
+    """`contacts` are `user`'s: what they are given from now on lands in that library. Returns how many are new to it.
+
+    Twice: 0. A contact that was somebody else's becomes this user's (the caller has seen the proof).
+    """
+    return contacts.exclude(account__isnull=False, account=user).update(account=user)
+
+
+def attach_verified_accounts(contacts: QuerySet[Contact]) -> int:
+    """Each of `contacts` whose present address an account has verified is that account's. Returns how many changed.
+
+    A verified owner beats a remembered pair; a contact whose address nobody has verified keeps the account it has.
+    Twice: 0. One statement, however many.
+    """
+    owner = EmailAddress.objects.filter(email=OuterRef("address_key"), verified=True).values("user_id")[:1]
+    found = (
+        contacts.annotate(owner_id=Subquery(owner)).exclude(owner_id=None).exclude(account_id=F("owner_id"))
+    )
+    return Contact.objects.filter(pk__in=found.values("pk")).update(account_id=Subquery(owner))
