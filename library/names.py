@@ -1,6 +1,7 @@
 """Names that are safe on everybody's disk: Windows, macOS and Linux, in a ZIP, in a header, on a page."""
 
 import unicodedata
+from collections.abc import Iterable
 
 from django.utils.translation import gettext as _
 
@@ -49,6 +50,20 @@ def safe_path(raw: str) -> str:
 def path_key(path: str) -> str:
     """What two paths share if a disk that ignores case would keep only one of them."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def folder_name(title: str, *, taken: Iterable[str] = ()) -> str:
+    """`title` as the name of a folder on every disk, and unlike those `taken` already."""
+    plain = "".join(" " if char in FORBIDDEN | set("/\\") or not _is_plain(char) else char for char in title)
+    plain = unicodedata.normalize("NFC", " ".join(plain.split())).strip(". ")
+    while len(plain.encode()) > 120:
+        plain = plain[:-1].rstrip(". ")
+    if not plain or plain.partition(".")[0].rstrip().casefold() in RESERVED:
+        plain = f"{plain} files".strip()
+    keys, name, number = {path_key(one) for one in taken}, plain, 2
+    while path_key(name) in keys:
+        name, number = f"{plain} ({number})", number + 1
+    return name
 
 
 def shown(name: str) -> str:

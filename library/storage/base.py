@@ -118,6 +118,32 @@ class Storage(ABC):
         """A link, good for minutes, by which a browser fetches the bytes itself; None: we serve them."""
 
 
+class Source(Readable, Protocol):
+    def close(self) -> None: ...
+
+
+class Stretch(Iterator[bytes]):
+    """The next `left` bytes of an open file, or all that is left of it, in chunks.
+
+    Not a generator: one that was never begun would not run its `finally`, and leave the file open.
+    """
+
+    def __init__(self, source: Source, left: int | None) -> None:
+        self.source, self.left = source, left
+
+    def __next__(self) -> bytes:
+        chunk = self.source.read(CHUNK if self.left is None else min(CHUNK, self.left))
+        if not chunk:
+            self.close()
+            raise StopIteration
+        if self.left is not None:
+            self.left -= len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        self.source.close()
+
+
 class PartReader:
     """Reads one part off a stream: never past `size`, hashing as it goes, and unhappy about a short one."""
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from library.storage.base import (
-    CHUNK,
     Part,
     PartOvertaken,
     PartReader,
@@ -18,6 +17,7 @@ from library.storage.base import (
     Readable,
     Storage,
     StorageDown,
+    Stretch,
     UploadGone,
 )
 
@@ -101,20 +101,9 @@ class DiskStorage(Storage):
             return
 
     def open(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        file = open(self._path(key), "rb")  # noqa: SIM115  the generator closes it
+        file = open(self._path(key), "rb", buffering=0)  # noqa: SIM115  the stretch closes it
         file.seek(start)
-
-        def chunks() -> Iterator[bytes]:
-            left = None if end is None else end - start
-            with file:
-                while left is None or left > 0:
-                    chunk = file.read(CHUNK if left is None else min(CHUNK, left))
-                    if not chunk:
-                        return
-                    left = None if left is None else left - len(chunk)
-                    yield chunk
-
-        return chunks()
+        return Stretch(file, None if end is None else end - start)
 
     def size(self, key: str) -> int:
         return self._path(key).stat().st_size

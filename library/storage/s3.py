@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import boto3
@@ -11,17 +11,18 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from library.headers import content_disposition
 from library.storage.base import (
-    CHUNK,
     Part,
     PartReader,
     PartsDiffer,
     Readable,
     Storage,
     StorageDown,
+    Stretch,
     UploadGone,
 )
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
@@ -44,6 +45,20 @@ def _plain_errors() -> Iterator[None]:
         raise StorageDown from error
     except (BotoCoreError, HTTPClientError) as error:
         raise StorageDown from error
+
+
+class _Body:
+    """An answer's body, which may break off like any call."""
+
+    def __init__(self, body: "StreamingBody") -> None:
+        self.body = body
+
+    def read(self, size: int, /) -> bytes:
+        with _plain_errors():
+            return self.body.read(size)
+
+    def close(self) -> None:
+        self.body.close()
 
 
 class S3Storage(Storage):
@@ -153,11 +168,7 @@ class S3Storage(Storage):
                 Range=f"bytes={start}-{'' if end is None else end - 1}",
             )
 
-        def chunks() -> Iterator[bytes]:
-            with closing(answer["Body"]) as body, _plain_errors():
-                yield from body.iter_chunks(CHUNK)
-
-        return chunks()
+        return Stretch(_Body(answer["Body"]), None)
 
     def size(self, key: str) -> int:
         with _plain_errors():

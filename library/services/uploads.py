@@ -1,0 +1,305 @@
+"""A file's way into a bundle: opened, sent in parts, completed, verified by a worker, placed."""
+
+import hashlib
+import logging
+import secrets
+import time
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from library.kinds import FileRefused, Finding, identify
+from library.models import Blob, Bundle, File, Upload, UploadPart
+from library.names import safe_path, shown
+from library.services.versions import (
+    BundleArchived,
+    NameTaken,
+    check_name_free,
+    latest_version,
+    place_file,
+)
+from library.storage import Part, PartsDiffer, Readable, StorageDown, UploadGone, storage
+from library.zips import Reader, is_program
+from rows.clock import db_now
+from rows.lease import end_lease, keep_lease, take_lease
+
+log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+PART_SIZE, MAX_PARTS = 16 * MIB, 10_000
+VERIFY_LEASE_SECONDS = 120
+ABANDONED_AFTER = timedelta(hours=24)
+State = Upload.State
+
+
+class SizeRefused(Exception):
+    """An empty file, or one larger than this installation takes."""
+
+
+class WrongPart(Exception):
+    """A part this upload does not have, or one of another length than it must have."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(_("Part %(number)d does not fit this upload.") % {"number": number})
+
+
+class PartsMissing(Exception):
+    """Parts that have to be sent before the upload is complete: `numbers`."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self.numbers = numbers
+        super().__init__(_("%(n)d parts of this upload have not arrived yet.") % {"n": len(numbers)})
+
+
+class UploadOver(Exception):
+    """The upload takes no parts any more: it was completed, cancelled or refused."""
+
+    def __init__(self) -> None:
+        super().__init__(_("This upload is over. Start it again."))
+
+
+class _LeaseLost(Exception):
+    """Another worker has taken this upload over."""
+
+
+def open_upload(bundle: Bundle, path: str, size: int, *, by: User, now: datetime) -> Upload:
+    """An upload of `size` bytes, to become `path` in the bundle's open version, waits for its parts.
+
+    Twice: two uploads; whichever is verified last is the file. Raises NameRefused, NameTaken, SizeRefused,
+    FileRefused, BundleArchived, StorageDown; then nothing was written.
+    """
+    path = safe_path(path)
+    if bundle.archived_at:
+        raise BundleArchived
+    if size < 1:
+        raise SizeRefused(_("“%(path)s” is empty.") % {"path": shown(path)})
+    if size > settings.UPLOAD_MAX_BYTES:
+        words = {"path": shown(path), "limit": filesizeformat(settings.UPLOAD_MAX_BYTES)}
+        raise SizeRefused(_("“%(path)s” is larger than %(limit)s, the most a file may have.") % words)
+    if is_program(path):
+        raise FileRefused(_("“%(name)s” is a program. Programs cannot be given.") % {"name": shown(path)})
+    latest = latest_version(bundle)
+    if latest:
+        check_name_free(path, latest.files.exclude(path=path).values_list("path", flat=True))
+    part_size = max(PART_SIZE, -(-size // (MAX_PARTS * MIB)) * MIB)
+    key = secrets.token_hex(20)
+    return Upload.objects.create(
+        bundle=bundle,
+        by=by,
+        path=path,
+        size=size,
+        part_size=part_size,
+        storage_key=key,
+        storage_upload_id=storage().create(key, part_size=part_size),
+        created_at=now,
+        touched_at=now,
+    )
+
+
+def put_part(
+    upload: Upload, number: int, stream: Readable, size: int, *, sha256: str = "", now: datetime
+) -> UploadPart:
+    """The storage has part `number`, the `size` bytes of `stream`; nothing past them was read.
+
+    Twice: the later one counts. A part that is too long or too short is refused before a byte is read. Raises
+    WrongPart, UploadOver, and what the storage raises (PartCutShort, PartDamaged, PartOvertaken, StorageDown).
+    """
+    if upload.state != State.OPEN:
+        raise UploadOver
+    if size < 1 or size != upload.size_of_part(number):
+        raise WrongPart(number)
+    try:
+        etag = storage().put_part(
+            upload.storage_key, upload.storage_upload_id, number, stream, size, sha256=sha256
+        )
+    except UploadGone as gone:
+        raise UploadOver from gone
+    with transaction.atomic():
+        # Cancelled while the bytes came? Then the row must not say that there is a part.
+        if not Upload.objects.filter(pk=upload.pk, state=State.OPEN).update(touched_at=now):
+            raise UploadOver
+        part, _created = UploadPart.objects.update_or_create(
+            upload=upload, number=number, defaults={"size": size, "etag": etag}
+        )
+    return part
+
+
+def complete_upload(upload: Upload, *, now: datetime) -> None:
+    """The upload waits for a worker's check (`verify_upload`); it takes no parts any more.
+
+    Twice, or when it is done: nothing changes. Raises PartsMissing with what to send, then it can be tried
+    again; UploadOver, StorageDown.
+    """
+    if upload.state in {State.VERIFYING, State.DONE}:
+        return
+    if upload.state != State.OPEN:
+        raise UploadOver
+    try:
+        stored = storage().list_parts(upload.storage_key, upload.storage_upload_id)
+    except UploadGone as gone:
+        raise UploadOver from gone
+    whole = {(part.number, part.size, part.etag) for part in stored}
+    # Two tabs sent one part: the row may name the one that did not last. It has to be sent again.
+    for row in upload.parts.all():
+        if (row.number, row.size, row.etag) not in whole:
+            row.delete()
+    missing = sorted(
+        set(range(1, upload.part_count + 1)) - set(upload.parts.values_list("number", flat=True))
+    )
+    if missing:
+        raise PartsMissing(missing)
+    Upload.objects.filter(pk=upload.pk, state=State.OPEN).update(state=State.VERIFYING, touched_at=now)
+
+
+def verify_upload(upload_id: int, *, now: datetime) -> Upload.State:
+    """The state the upload is in now: done and placed, or refused with the reason; verifying if it must wait.
+
+    The parts are joined and read once through SHA-256; the bytes, not the browser, say what they are and how
+    many. Content the creator has already is stored once. Twice, or by two workers: one holds the lease, the
+    other changes nothing; a killed worker's check is taken over from the start.
+    """
+    upload = Upload.objects.select_related("bundle").get(pk=upload_id)
+    if upload.state != State.VERIFYING or take_lease(upload, seconds=VERIFY_LEASE_SECONDS) is None:
+        return State(upload.state)
+    try:
+        sha256, finding = _examine(upload)
+        kept_key = _place(upload, sha256, finding, now=now)
+    except _LeaseLost:
+        return State.VERIFYING
+    except (StorageDown, FileNotFoundError) as error:
+        log.warning("upload %s waits: %s", upload.pk, type(error).__name__)
+        end_lease(upload)
+        return State.VERIFYING
+    except (FileRefused, NameTaken, BundleArchived, PartsDiffer, UploadGone) as refusal:
+        if not _finish(upload, State.REFUSED, reason=str(refusal)[:300], now=now):
+            return State.VERIFYING
+        _drop_bytes(upload)
+        return State.REFUSED
+    if kept_key != upload.storage_key:
+        storage().delete(upload.storage_key)
+    return State.DONE
+
+
+def cancel_upload(upload: Upload, *, now: datetime) -> None:
+    """The upload is cancelled and its bytes are gone. Twice: nothing changes.
+
+    Raises UploadOver once it was completed: then it is a file, and files are removed.
+    """
+    if upload.state == State.CANCELLED:
+        return
+    if not Upload.objects.filter(pk=upload.pk, state=State.OPEN).update(
+        state=State.CANCELLED, touched_at=now
+    ):
+        raise UploadOver
+    _drop_bytes(upload)
+
+
+def forget_abandoned_uploads(*, now: datetime) -> int:
+    """Uploads untouched for a day are cancelled; those that ended a day ago are forgotten, and bytes they left.
+
+    Returns how many rows it changed. Twice: the second finds nothing.
+    """
+    old = Upload.objects.filter(touched_at__lt=now - ABANDONED_AFTER)
+    abandoned = list(old.filter(state=State.OPEN)[:200])
+    for upload in abandoned:
+        try:
+            cancel_upload(upload, now=now)
+        except UploadOver:
+            continue
+    ended = list(old.filter(state__in=[State.DONE, State.REFUSED, State.CANCELLED])[:200])
+    for upload in ended:
+        # A worker killed between its commit and its tidying left a copy nobody names.
+        if not Blob.objects.filter(storage_key=upload.storage_key).exists():
+            _drop_bytes(upload)
+        upload.delete()
+    return len(abandoned) + len(ended)
+
+
+def forget_orphaned_blobs(*, now: datetime) -> int:
+    """Bytes that no version names any more, a day after they came, are deleted. Returns how many blobs."""
+    orphans = Blob.objects.filter(files=None, created_at__lt=now - ABANDONED_AFTER)
+    forgotten = 0
+    for blob in orphans[:200]:
+        with transaction.atomic():
+            # The lock an upload of the same content takes before it names the blob.
+            locked = Blob.objects.select_for_update().filter(pk=blob.pk).first()
+            if locked is None or locked.files.exists():
+                continue
+            locked.delete()
+        storage().delete(blob.storage_key)
+        forgotten += 1
+    return forgotten
+
+
+def _examine(upload: Upload) -> tuple[str, Finding]:
+    """Join the parts and read them all: their SHA-256, and what they are. Raises FileRefused and the storage's."""
+    store = storage()
+    parts = [Part(row.number, row.size, row.etag) for row in upload.parts.all()]
+    store.complete(upload.storage_key, upload.storage_upload_id, parts)
+    if store.size(upload.storage_key) != upload.size:
+        raise FileRefused(_("“%(path)s” did not arrive whole. Upload it again.") % {"path": upload.path})
+    digest = hashlib.sha256()
+    renewed = time.monotonic()
+    for chunk in store.open(upload.storage_key):
+        digest.update(chunk)
+        if time.monotonic() - renewed > VERIFY_LEASE_SECONDS / 4:
+            if not keep_lease(upload, seconds=VERIFY_LEASE_SECONDS):
+                raise _LeaseLost
+            renewed = time.monotonic()
+    return digest.hexdigest(), identify(upload.path, upload.size, _reader(upload.storage_key))
+
+
+def _reader(key: str) -> Reader:
+    return lambda start, length: b"".join(storage().open(key, start, start + length))
+
+
+def _place(upload: Upload, sha256: str, finding: Finding, *, now: datetime) -> str:
+    """In one transaction: the blob (the creator's first of this content, or ours), the file, the upload done.
+
+    Returns the key of the bytes that are kept.
+    """
+    with transaction.atomic():
+        if not keep_lease(upload, seconds=VERIFY_LEASE_SECONDS):
+            raise _LeaseLost
+        ours = Blob(
+            creator_id=upload.bundle.creator_id,
+            sha256=sha256,
+            size=upload.size,
+            storage_key=upload.storage_key,
+            created_at=now,
+        )
+        Blob.objects.bulk_create([ours], ignore_conflicts=True)
+        blob = Blob.objects.select_for_update().get(creator_id=upload.bundle.creator_id, sha256=sha256)
+        file = place_file(
+            upload.bundle, upload.path, blob, kind=finding.kind, warning=finding.warning, now=now
+        )
+        if not _finish(upload, State.DONE, file=file, now=now):
+            raise _LeaseLost
+    return blob.storage_key
+
+
+def _finish(
+    upload: Upload, state: Upload.State, *, reason: str = "", file: File | None = None, now: datetime
+) -> bool:
+    """Whether it was still ours to finish."""
+    ours = Upload.objects.filter(pk=upload.pk, epoch=upload.epoch, state=State.VERIFYING)
+    return bool(ours.update(state=state, reason=reason, file=file, touched_at=now, lease_until=None))
+
+
+def _drop_bytes(upload: Upload) -> None:
+    """Best effort: what stays is found again by `forget_abandoned_uploads`."""
+    try:
+        storage().abort(upload.storage_key, upload.storage_upload_id)
+        storage().delete(upload.storage_key)
+    except StorageDown:
+        log.warning("the bytes of upload %s stay for now", upload.pk)
+
+
+def due_for_checking() -> list[int]:
+    """Uploads that wait for a worker, oldest first: read by the sweep."""
+    waiting = Upload.objects.filter(state=State.VERIFYING).unleased(db_now())
+    return list(waiting.order_by("touched_at").values_list("pk", flat=True)[:200])
