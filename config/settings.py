@@ -55,9 +55,6 @@ if LOOPBACK_SITE:
     ALLOWED_HOSTS += ["127.0.0.1", "localhost"]
 CSRF_TRUSTED_ORIGINS = [SITE_URL]
 
-# Who may become a creator (P2): invited (an admin makes them), approved (an admin says yes), open.
-CREATORS = env.str("CREATORS", default="approved")
-
 INSTALLED_APPS = [
     "config.apps.ConfigConfig",
     "studio",
@@ -222,6 +219,8 @@ EMAIL_TIMEOUT = 20
 MAILBOX_DIR = VAR_DIR / "mailbox"
 # The mailbox page shows every mail, codes too, to whoever reaches it: it exists on this machine only (A0).
 MAILBOX = EMAIL_BACKEND == "config.mailbox.MailboxBackend" and LOOPBACK_SITE and BIND in _loopback
+# Who may become a creator (P2): invited (an admin makes them), approved (an admin says yes), open.
+CREATORS = env.str("CREATORS", default="open" if MAILBOX else "approved")
 ANYMAIL = {
     key.removeprefix("ANYMAIL_"): value for key, value in env.ENVIRON.items() if key.startswith("ANYMAIL_")
 }

@@ -1,0 +1,70 @@
+"""A link that signs one person in, once: for whoever holds the server's terminal."""
+
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.contrib.auth import login
+from django.contrib.auth.decorators import login_not_required
+from django.core import signing
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from accounts.models import User
+from groups.models import Creator
+
+SALT = "config.sign_in_link"
+GOOD_FOR = timedelta(hours=1)
+
+
+class LinkSpent(Exception):
+    """The link was used, is too old, or was never made here."""
+
+    def __init__(self) -> None:
+        super().__init__(_("This link was used already, or it is more than an hour old. Ask for a new one."))
+
+
+def make_link(user: User) -> str:
+    """An address under SITE_URL by which `user` signs in within the hour, once. Twice: either works, then neither."""
+    token = signing.dumps([user.pk, user.last_login and user.last_login.isoformat()], salt=SALT)
+    return f"{settings.SITE_URL}{reverse('sign_in_by_link', args=[token])}"
+
+
+def read_link(token: str) -> tuple[User, datetime | None]:
+    """Whom a good link is for, and when they had signed in last. Raises LinkSpent."""
+    try:
+        key, seen = signing.loads(token, salt=SALT, max_age=GOOD_FOR)
+        last_login = datetime.fromisoformat(seen) if seen else None
+        return User.objects.get(pk=key, last_login=last_login, is_active=True), last_login
+    except (signing.BadSignature, User.DoesNotExist) as error:
+        raise LinkSpent from error
+
+
+def use_link(token: str, *, now: datetime) -> User:
+    """The link's person, whose sign-in is noted. Twice, or two at once: the second gets LinkSpent."""
+    user, seen = read_link(token)
+    # The row count decides: whoever writes the new time first has used the link.
+    if not User.objects.filter(pk=user.pk, last_login=seen).update(last_login=now):
+        raise LinkSpent
+    return user
+
+
+@login_not_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def sign_in_by_link(request: HttpRequest, token: str) -> HttpResponse:
+    """GET only asks: what fetches links for a preview must not spend one."""
+    try:
+        if request.method != "POST":
+            return render(request, "config/sign_in_by_link.html", {"person": read_link(token)[0]})
+        user = use_link(token, now=timezone.now())
+    except LinkSpent as spent:
+        return render(request, "config/sign_in_by_link.html", {"refusal": str(spent)}, status=410)
+    login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
+    if Creator.objects.run_by(user).exists():
+        return redirect("/studio/")
+    return redirect("admin:index" if user.is_staff else settings.LOGIN_REDIRECT_URL)

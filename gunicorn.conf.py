@@ -1,0 +1,25 @@
+"""How the web is served: `gunicorn config.wsgi`. Found by name, so a guard in here cannot be forgotten."""
+
+import os
+import sys
+
+from config import settings
+
+bind = f"{settings.BIND}:{settings.PORT}"
+# Downloads and uploads hold a thread each for minutes: 8 threads block behind 20 slow ones.
+worker_class = "gthread"
+workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
+threads = 64
+graceful_timeout = 10
+# A thread may be busy for hours; the process's heartbeat is another thread's.
+timeout = 60
+keepalive = 5
+control_socket_disable = True
+
+
+def on_starting(server):
+    """No server starts that would keep other people's mail to itself, wherever `--bind` put it."""
+    # A socket file has a proxy before it, and that one talks to others.
+    elsewhere = [at for at in server.cfg.address if isinstance(at, str) or at[0] not in {"127.0.0.1", "::1"}]
+    if settings.MAILBOX and elsewhere:
+        sys.exit(f"At {elsewhere} others could read the mailbox page: set EMAIL_URL, or listen on 127.0.0.1.")

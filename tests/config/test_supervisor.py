@@ -1,0 +1,124 @@
+"""Several processes as one: watched, started again, and never left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+PARENT = """
+import sys
+from config.supervisor import Hopeless, Part, supervise
+parts = [Part("one", [sys.executable, "-u", "-c", {one!r}]), Part("two", [sys.executable, "-u", "-c", {two!r}])]
+try:
+    supervise(parts, environ={{}}, say=lambda line: print(line, flush=True), started=lambda: print("up", flush=True))
+except Hopeless as hopeless:
+    sys.exit(str(hopeless))
+print("stopped", flush=True)
+"""
+STAYS = "import os, time; print('pid', os.getpid()); time.sleep(60)"
+DEAF = "import os, signal, time; signal.signal(15, signal.SIG_IGN); print('pid', os.getpid()); time.sleep(60)"
+
+
+def begin(one: str, two: str = STAYS) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PARENT.format(one=one, two=two)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=Path(__file__).parent.parent.parent,
+        start_new_session=True,
+    )
+
+
+def hear(process: subprocess.Popen[str], times: int, word: str = "pid") -> list[str]:
+    assert process.stdout
+    heard: list[str] = []
+    while len(heard) < times:
+        line = process.stdout.readline()
+        assert line, "it ended early"
+        if word in line:
+            heard.append(line.split()[-1])
+    return heard
+
+
+def is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def await_end(pids: list[str]) -> None:
+    until = time.monotonic() + 5
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < until, f"still there: {pids}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_group_stops_everything_without_an_orphan_or_a_traceback(
+    number: signal.Signals,
+) -> None:
+    process = begin(STAYS)
+    pids = hear(process, 2)
+    os.killpg(process.pid, number)
+    said, _ = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert said.split()[-1] == "stopped"
+    assert "Traceback" not in said
+    await_end(pids)
+
+
+def test_a_second_signal_does_not_wait_for_a_part_that_will_not_stop() -> None:
+    process = begin(DEAF)
+    pids = hear(process, 2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=5)
+    await_end(pids)
+
+
+def test_a_part_that_dies_is_reported_and_started_again() -> None:
+    process = begin(STAYS)
+    first = hear(process, 2)
+    os.kill(int(first[0]), signal.SIGKILL)
+    hear(process, 1, word="one ended (signal SIGKILL)")
+    (again,) = hear(process, 1)
+    assert again not in first
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    await_end([*first, again])
+
+
+def test_a_part_that_keeps_dying_ends_everything_with_its_last_words() -> None:
+    impatient = textwrap.dedent("""
+        import config.supervisor
+        config.supervisor.DEATHS_A_MINUTE = 2
+    """)
+    process = subprocess.Popen(
+        [sys.executable, "-c", impatient + PARENT.format(one="print('no such table'); exit(3)", two=STAYS)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "one ended (exit code 3)" in said
+    assert "one keeps dying. The last it said:\n  no such table" in said
+    await_end([line.split()[-1] for line in said.splitlines() if "pid" in line])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
+def test_even_a_supervisor_that_was_shot_leaves_nobody_behind() -> None:
+    process = begin(STAYS)
+    pids = hear(process, 2)
+    process.kill()
+    process.communicate(timeout=5)
+    await_end(pids)
