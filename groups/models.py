@@ -357,7 +357,7 @@ class Membership(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     recorded_at = models.DateTimeField()
     brought_by = models.ForeignKey(
-        Import, null=True, blank=True, on_delete=models.SET_NULL, related_name="memberships"
+        Import, null=True, blank=True, on_delete=models.SET_NULL, related_name="memberships", db_index=False
     )
 
     objects = MembershipQuerySet.as_manager()

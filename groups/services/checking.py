@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.core.files.base import File
 from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import Count
@@ -17,7 +16,7 @@ from django.utils.translation import gettext as _
 from groups.imports.formats import Field, plain
 from groups.imports.mapping import Mapping as Choices
 from groups.imports.people import Person, find_indexes, newest_update, read_person
-from groups.imports.reading import BadRow, Layout, Row, read_rows
+from groups.imports.reading import BadRow, Layout, Readable, Row, read_rows
 from groups.imports.values import hint_of
 from groups.models import Group, Import, ImportRow
 from groups.services.judging import gone_memberships, judge_rows, live_memberships
@@ -64,7 +63,7 @@ def check_import(import_id: int, *, now: datetime, page: int = PAGE) -> bool:
         return _check_file(import_run, file, now, page)
 
 
-def _check_file(import_run: Import, file: File[bytes], now: datetime, page: int) -> bool:
+def _check_file(import_run: Import, file: Readable, now: datetime, page: int) -> bool:
     layout = Layout.from_json(import_run.layout)
     choices = Choices.from_json(import_run.mapping)
     columns = find_indexes(choices.columns, layout)

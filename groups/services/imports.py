@@ -92,7 +92,7 @@ class Summary:
         return self.gone * 3 > self.members
 
 
-def open_import(group: Group, file: File[bytes], *, by: User, now: datetime) -> Import:
+def open_import(group: Group, file: "File[bytes]", *, by: User, now: datetime) -> Import:
     """The file is stored, recognised and counted, and waits for choices, made as far as they can be guessed.
 
     `group` may be a sub group: people then go there unless a tier says otherwise. What was chosen the last time for
