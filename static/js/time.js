@@ -1,5 +1,6 @@
-// Writes every <time data-form> in the viewer's own zone; the exact moment shows on hover.
-const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+// Writes every <time data-form> in the viewer's own zone, in the studio in the creator's; the exact moment shows on hover.
+const told = document.querySelector('meta[name="time-zone"]')?.content;
+const zone = told ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
 const page = document.documentElement.lang;
 const language = navigator.languages.find((own) => own.startsWith(page)) ?? page;
 const format = (options) => new Intl.DateTimeFormat(language, { timeZone: zone, ...options });
