@@ -3,8 +3,11 @@
 import logging
 from datetime import datetime, timedelta
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
+from django.contrib.auth.hashers import make_password
 from django.core.mail import EmailMultiAlternatives
+from django.db import transaction
 from django.db.models import F
 from django.template.loader import render_to_string
 
@@ -94,6 +97,23 @@ def send_due_letters(*, now: datetime) -> int:
     """How many letters went out just now. Twice: those that are out are not sent again."""
     due = Letter.objects.filter(state=Letter.State.WAITING, not_before__lte=now).unleased(db_now())
     return sum(send_letter(letter, now=now) for letter in due.order_by("not_before")[:200])
+
+
+def account_for(address: str) -> User:
+    """The account that a code mailed to `address` (a key) opens: whose it verifiably is, or else one made for it.
+
+    A new account has no password and its address is unverified until the code comes back. Somebody who merely
+    entered the address among their own does not count. Twice: the same account.
+    """
+    owner = User.objects.filter(emailaddress__email=address, emailaddress__verified=True).first()
+    if owner:
+        return owner
+    with transaction.atomic():
+        user, created = User.objects.get_or_create(
+            email=address, defaults={"password": make_password(None)}
+        )
+        EmailAddress.objects.get_or_create(user=user, email=address, defaults={"primary": created})
+    return user
 
 
 def suppress(address: str, reason: Suppression.Reason, *, now: datetime) -> None:

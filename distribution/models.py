@@ -3,7 +3,8 @@ from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, F, OuterRef, Q, Subquery, Sum, Value
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -19,6 +20,15 @@ class ReleaseQuerySet(LeaseQuerySet["Release"]):
     def due(self, now: datetime) -> Self:
         """Confirmed releases whose time has come and those a worker began and did not finish."""
         return self.filter(state__in=[Release.State.CONFIRMED, Release.State.GRANTING], publish_at__lte=now)
+
+    def behind(self) -> Self:
+        """Published releases for late joiners, one of whose groups changed since that was last looked for."""
+        changed = ReleaseAudience.objects.with_version().filter(~Q(version=F("version_seen")))
+        return self.filter(
+            Exists(changed.filter(release=OuterRef("pk"))),
+            state=Release.State.PUBLISHED,
+            rule=Release.Rule.LATE_JOINERS,
+        )
 
 
 class Release(Lease):
@@ -71,6 +81,11 @@ class Release(Lease):
     def __str__(self) -> str:
         return self.title or str(_("Untitled release"))
 
+    @property
+    def origin_key(self) -> str:
+        """What the library calls this way of coming by something."""
+        return f"release:{self.pk}"
+
 
 class ReleaseItem(models.Model):
     """A bundle in a release, and from confirming on the version of it that is given."""
@@ -89,6 +104,16 @@ class ReleaseItem(models.Model):
         return f"{self.bundle} in {self.release}"
 
 
+class ReleaseAudienceQuerySet(models.QuerySet["ReleaseAudience"]):
+    def with_version(self) -> Self:
+        """`version`: the sum of the roster versions of every group the named one reaches, now."""
+        reached = Group.objects.live().filter(
+            Q(pk=OuterRef("group")) | Q(parent=OuterRef("group")) | Q(pk=OuterRef("group__parent"))
+        )
+        total = reached.order_by().values(all=Value(1)).annotate(total=Sum("roster_version"))
+        return self.annotate(version=Coalesce(Subquery(total.values("total")), 0))
+
+
 class ReleaseAudience(models.Model):
     """A group that a release names."""
 
@@ -96,6 +121,10 @@ class ReleaseAudience(models.Model):
     group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="release_rows")
     # The sum of the roster versions of every group this one reaches, when late joiners were last looked for.
     version_seen = models.PositiveBigIntegerField(default=0)
+    # Only on rows that `with_version` found.
+    version: int
+
+    objects = ReleaseAudienceQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]

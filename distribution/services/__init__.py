@@ -1,0 +1,48 @@
+"""What changes in this room, one module a noun."""
+
+from distribution.services.grants import extend_to_late_joiners, fan_out_grants
+from distribution.services.redeem import (
+    HeldByAnother,
+    SentToAnother,
+    holder_of,
+    holds_release,
+    redeem_grant,
+    settle_waiting,
+)
+from distribution.services.releases import (
+    AlreadyConfirmed,
+    AlreadyGiving,
+    NobodyChosen,
+    NotApproved,
+    NothingAttached,
+    ReleaseRefused,
+    choose_audience,
+    choose_bundles,
+    confirm_release,
+    publish_release,
+    start_release,
+    unschedule_release,
+)
+
+__all__ = [
+    "AlreadyConfirmed",
+    "AlreadyGiving",
+    "HeldByAnother",
+    "NobodyChosen",
+    "NotApproved",
+    "NothingAttached",
+    "ReleaseRefused",
+    "SentToAnother",
+    "choose_audience",
+    "choose_bundles",
+    "confirm_release",
+    "extend_to_late_joiners",
+    "fan_out_grants",
+    "holder_of",
+    "holds_release",
+    "publish_release",
+    "redeem_grant",
+    "settle_waiting",
+    "start_release",
+    "unschedule_release",
+]
