@@ -88,7 +88,7 @@ def test_the_code_page_has_one_big_field_that_phones_fill_by_themselves(client: 
 
 @pytest.mark.django_db
 def test_a_wrong_code_is_answered_beside_the_field(client: Client) -> None:
-    client.post("/accounts/signup/", {"email": "new@example.org"}, follow=True)
+    client.post("/accounts/signup/", {"email": "newer@example.org"}, follow=True)
     page = client.post("/accounts/confirm-email/", {"code": "000000"}).content.decode()
     assert 'aria-invalid="true" aria-describedby="id_code_error"' in page
     assert 'id="id_code_error"' in page
