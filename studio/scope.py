@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django_htmx.middleware import HtmxDetails
@@ -24,7 +24,7 @@ class StudioRequest(HttpRequest):
 
 def of_creator(
     view: Callable[Concatenate[StudioRequest, Creator, P], HttpResponse],
-) -> Callable[Concatenate[StudioRequest, str, P], HttpResponse]:
+) -> Callable[..., HttpResponse]:
     """The view gets the creator named in the path, if this person runs it; for anybody else there is no such page."""
 
     @wraps(view)
@@ -34,3 +34,8 @@ def of_creator(
             return view(request, creator, *args, **kwargs)
 
     return page
+
+
+def posted(request: HttpRequest) -> QueryDict | None:
+    """What a form was sent with, be it nothing at all; None when it is only asked for."""
+    return request.POST if request.method == "POST" else None

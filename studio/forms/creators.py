@@ -19,7 +19,7 @@ def zones() -> list[tuple[str, str]]:
     return [("UTC", "UTC"), *((zone, zone.replace("_", " ")) for zone in sorted(named))]
 
 
-class ProfileForm(forms.ModelForm):  # type: ignore[type-arg] – not subscriptable at run time
+class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
     """What members and their mail see of a creator."""
 
     time_zone = forms.ChoiceField(

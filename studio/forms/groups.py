@@ -69,8 +69,10 @@ class MemberFilter(forms.Form):
     q = forms.CharField(required=False, max_length=100)
     group = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
     ended = forms.BooleanField(required=False)
+    # The membership that was just ended, and can be taken back.
+    left = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
 
     @property
     def chosen(self) -> dict[str, Any]:
         self.is_valid()
-        return {"q": "", "group": None, "ended": False, **self.cleaned_data}
+        return {"q": "", "group": None, "ended": False, "left": None, **self.cleaned_data}

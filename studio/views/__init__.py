@@ -1,0 +1,1 @@
+"""The creator's pages, one module a noun."""

@@ -1,0 +1,103 @@
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from groups import services
+from groups.imports.values import ValueRefused
+from groups.models import Creator, Group
+from groups.services.groups import GroupNameTaken, ImportUnderway, NameMissing, OneLevelOnly
+from messaging import throttle
+from studio import queries, words
+from studio.forms.groups import GroupForm, MemberFilter, NameForm
+from studio.scope import StudioRequest, of_creator, posted
+
+MEMBERS_A_PAGE = 50
+
+
+@of_creator
+def groups(request: StudioRequest, creator: Creator) -> HttpResponse:
+    """Every audience, its size, and how often it may still be written to."""
+    context = {
+        "creator": creator,
+        "cards": queries.group_cards(creator, now=timezone.now()),
+        "archived": creator.groups.exclude(archived_at=None).select_related("parent"),
+    }
+    return render(request, "studio/groups.html", context)
+
+
+@of_creator
+def create_group(request: StudioRequest, creator: Creator) -> HttpResponse:
+    """A new main group, or with `?parent=` a sub group of one."""
+    parent = None
+    if number := request.GET.get("parent"):
+        parent = get_object_or_404(creator.groups.live().main(), pk=number if number.isdecimal() else 0)
+    form = (NameForm if parent else GroupForm)(posted(request))
+    if form.is_valid():
+        kind = form.cleaned_data.get("kind", Group.Kind.OTHER)
+        try:
+            group = services.create_group(
+                creator, name=form.cleaned_data["name"], kind=kind, parent=parent, now=timezone.now()
+            )
+        except (GroupNameTaken, NameMissing, OneLevelOnly, ValueRefused) as refused:
+            form.add_error("name", str(refused))
+        else:
+            return redirect("studio:group", creator.slug, group.pk)
+    context = {"creator": creator, "parent": parent, "form": form, "sentences": words.of_new_group(parent)}
+    return render(request, "studio/create_group.html", context)
+
+
+@of_creator
+def group(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
+    """A group's people, searchable, and what can be done with them."""
+    group = get_object_or_404(creator.groups.live().select_related("parent"), pk=pk)
+    now, chosen = timezone.now(), MemberFilter(request.GET).chosen
+    found = queries.members(group, q=chosen["q"], sub_group=chosen["group"], ended=chosen["ended"], now=now)
+    context = {
+        "creator": creator,
+        "group": group,
+        "chosen": chosen,
+        "sub_groups": group.sub_groups.live(),
+        "page": Paginator(found, MEMBERS_A_PAGE).get_page(request.GET.get("page")),
+        "imports": group.imports.order_by("-created_at", "-id")[:5],
+        "meter": throttle.meter(group, now),
+        "left": queries.memberships_of(creator).filter(group=group, pk=chosen["left"]).first(),
+    }
+    return render(request, "studio/group.html", context)
+
+
+@of_creator
+def rename_group(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
+    group = get_object_or_404(creator.groups.live().select_related("parent"), pk=pk)
+    form = NameForm(posted(request), initial={"name": group.name})
+    if form.is_valid():
+        try:
+            services.rename_group(group, name=form.cleaned_data["name"])
+        except (GroupNameTaken, NameMissing, ValueRefused) as refused:
+            form.add_error("name", str(refused))
+        else:
+            messages.success(request, _("The group is called %(group)s now.") % {"group": group.name})
+            return redirect("studio:group", creator.slug, group.pk)
+    context = {"creator": creator, "group": group, "form": form, "sentences": words.of_renaming()}
+    return render(request, "studio/rename_group.html", context)
+
+
+@of_creator
+def archive_group(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
+    """Names what archiving ends, in numbers, and does it on the second press."""
+    group = get_object_or_404(creator.groups.live().select_related("parent"), pk=pk)
+    now = timezone.now()
+    if request.method == "POST":
+        try:
+            ended = services.archive_group(group, now=now)
+        except ImportUnderway as refused:
+            messages.error(request, str(refused))
+            return redirect("studio:group", creator.slug, group.pk)
+        said = _("%(group)s is archived; %(count)s memberships ended.")
+        messages.success(request, said % {"group": group, "count": ended})
+        return redirect("studio:groups", creator.slug)
+    sentences = words.of_archiving(group, people=queries.people_in(group, now=now))
+    context = {"creator": creator, "group": group, "sentences": sentences}
+    return render(request, "studio/archive_group.html", context)

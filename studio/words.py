@@ -1,0 +1,161 @@
+"""Who gains and who loses what, in sentences with numbers, said before anything is saved (P3)."""
+
+from collections.abc import Mapping, Sequence
+
+from django.utils.formats import number_format
+from django.utils.text import get_text_list
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from groups.models import Group, Membership
+from groups.services.imports import Summary
+from studio.queries import Joining
+
+
+def of_new_group(parent: Group | None) -> list[str]:
+    """A new group is empty, so nobody gains anything yet; what its members will is what matters."""
+    if parent is None:
+        return [
+            _("Nobody gains anything yet: a new group starts empty."),
+            _("Whoever you add receives every release to it and to any sub group you give it."),
+        ]
+    return [
+        _("Nobody gains anything yet: a new sub group starts empty."),
+        _(
+            "Whoever you add receives every release to %(group)s and to this sub group, and none to its other sub groups."
+        )
+        % {"group": parent.name},
+        _("Everyone who is in %(group)s itself receives what you share with this sub group, too.")
+        % {"group": parent.name},
+    ]
+
+
+def of_renaming() -> list[str]:
+    return [
+        _("Nobody gains or loses anything."),
+        _("What was given already keeps the name it came under; the next mail uses the new one."),
+    ]
+
+
+def of_archiving(group: Group, *, people: int) -> list[str]:
+    sentences = [
+        ngettext(
+            "%(count)s person's membership ends now.", "The memberships of %(count)s people end now.", people
+        )
+        % {"count": number_format(people, use_l10n=True, force_grouping=True)},
+        _("They receive no further releases through it. Nothing they were given is taken away."),
+    ]
+    if group.parent_id is None:
+        sentences.append(_("Its sub groups are archived with it."))
+    return [*sentences, _("An archived group cannot be opened again.")]
+
+
+def of_joining(person: str, joining: Joining) -> list[str]:
+    """“Adding Ana to All tiers gives her 3 bundles now, and every release to any tier from here on.”"""
+    if joining.there_already:
+        return [
+            _("%(person)s is in %(group)s already; nothing would change.")
+            % {"person": person, "group": joining.group}
+        ]
+    if joining.bundles:
+        now = ngettext(
+            "Adding %(person)s to %(group)s gives them %(count)s bundle now, from a release that also goes to whoever joins later.",
+            "Adding %(person)s to %(group)s gives them %(count)s bundles now, from releases that also go to whoever joins later.",
+            joining.bundles,
+        )
+    else:
+        now = _("Adding %(person)s to %(group)s gives them nothing at once.")
+    sentences = [now % {"person": person, "group": joining.group, "count": joining.bundles}]
+    sentences.append(
+        _("From here on they receive every release to %(groups)s.") % {"groups": _either(joining.hears_from)}
+    )
+    if joining.leaving:
+        sentences.append(
+            _(
+                "They leave %(groups)s, as a person has one place in a group. Nothing they were given is taken away."
+            )
+            % {"groups": _either(joining.leaving)}
+        )
+    return sentences
+
+
+def of_leaving(membership: Membership, *, hears_from: Sequence[Group], bundles: int) -> list[str]:
+    kept = ngettext(
+        "The %(count)s bundle they were given stays theirs.",
+        "The %(count)s bundles they were given stay theirs.",
+        bundles,
+    )
+    return [
+        _("%(person)s receives no further releases to %(groups)s.")
+        % {"person": membership.contact, "groups": _either(hears_from)},
+        kept % {"count": bundles}
+        if bundles
+        else _("They were not given anything yet, so nothing is lost but what is to come."),
+        _("The time they were a member stays on record."),
+    ]
+
+
+def _either(groups: Sequence[Group]) -> str:
+    return get_text_list([str(group) for group in groups], _("or"))
+
+
+def of_importing(gains: Sequence[Joining]) -> list[str]:
+    """For each group that people join: how many, and what each of them gains."""
+    sentences = []
+    for joining in gains:
+        who = ngettext(
+            "%(people)s person joins %(group)s", "%(people)s people join %(group)s", joining.people
+        )
+        if joining.bundles:
+            what = ngettext(
+                "each is given %(bundles)s bundle at once, and every release to %(groups)s from here on.",
+                "each is given %(bundles)s bundles at once, and every release to %(groups)s from here on.",
+                joining.bundles,
+            )
+        else:
+            what = _("each receives every release to %(groups)s from here on, and nothing at once.")
+        values = {
+            "people": joining.people,
+            "group": joining.group,
+            "bundles": joining.bundles,
+            "groups": _either(joining.hears_from),
+        }
+        sentences.append(f"{who}: {what}" % values)
+    return sentences or [_("Nobody joins a group by this list, so nobody gains anything.")]
+
+
+PART_NAMES = {
+    "new": gettext_lazy("New"),
+    "changed": gettext_lazy("Changed"),
+    "moved": gettext_lazy("Tier moved"),
+    "returned": gettext_lazy("Back again"),
+    "gone": gettext_lazy("Gone"),
+    "unmapped": gettext_lazy("Tier without a group"),
+    "bad": gettext_lazy("Problems"),
+    "duplicate": gettext_lazy("Listed twice"),
+    "skipped": gettext_lazy("Not members"),
+    "unchanged": gettext_lazy("Unchanged"),
+}
+
+
+def of_import_parts(parts: Mapping[str, int], current: str) -> list[dict[str, object]]:
+    """The tabs of a dry run."""
+    return [
+        {"label": PART_NAMES[part], "href": f"?part={part}", "current": part == current, "count": count}
+        for part, count in parts.items()
+    ]
+
+
+def of_result(summary: Summary) -> str:
+    """What an applied import did, in numbers."""
+    verdicts = summary.verdicts
+    return _(
+        "%(new)s joined, %(returned)s came back, %(moved)s moved to another group, %(changed)s changed, %(ended)s ended; %(unchanged)s stayed as they were."
+    ) % {
+        "new": verdicts["new"],
+        "returned": verdicts["returned"],
+        "moved": verdicts["moved"],
+        "changed": verdicts["changed"],
+        "ended": summary.ended,
+        "unchanged": verdicts["unchanged"],
+    }

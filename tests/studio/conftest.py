@@ -1,0 +1,33 @@
+"""Ana at her studio, and how many queries a page of it asks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from accounts.models import User
+from groups.models import Creator
+
+
+@pytest.fixture
+def studio(client_of: Callable[[User | None], Client], owner: User, creator: Creator) -> Client:
+    """The owner's browser."""
+    return client_of(owner)
+
+
+@pytest.fixture
+def queries_of(studio: Client) -> Callable[[str], int]:
+    def count(page: str) -> int:
+        with CaptureQueriesContext(connection) as asked:
+            assert studio.get(page).status_code == 200
+        return len(asked)
+
+    return count
+
+
+def url(name: str, *args: Any) -> str:
+    return reverse(f"studio:{name}", args=["anas-forge", *args])
