@@ -1,26 +1,73 @@
+# Everything there is to do here, by one name each. Only Python 3.11 or newer and make are needed.
 .DEFAULT_GOAL := help
+# Never another Python than the machine's own.
 export UV_PYTHON_DOWNLOADS := never
-export UV_PROJECT_ENVIRONMENT := .venv
+export UV_LINK_MODE := copy
 PY := .venv/bin/python
-ROOMS := config studio messaging distribution library groups accounts rows
+REAL := set -a; . ./.env.example; set +a; VAR_DIR=$$(mktemp -d); export VAR_DIR; trap 'rm -rf "$$VAR_DIR"' EXIT
 
-help: ## what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+help: ## these lines
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.venv/installed: pyproject.toml uv.lock
-	@test -x .venv/bin/uv || (python3 -m venv .venv && .venv/bin/pip install -q uv)
-	@.venv/bin/uv sync -q --frozen --inexact
-	@touch $@
+run: .venv/.run ## everything at http://127.0.0.1:8000/ until Ctrl-C, with a demo; PORT=9000 elsewhere
+	@exec $(PY) manage.py run
 
-check: .venv/installed ## lint, types, layers, templates, migrations, deploy check
+test: .venv/.all ## the whole suite; needs no service
+	.venv/bin/pytest -n auto
+
+test-services: .venv/.all ## the same suite, and the races, on PostgreSQL and Redis
+	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest -n auto
+
+e2e: .venv/.all ## a person at a browser: on SQLite, then on PostgreSQL
+	env -u DATABASE_URL -u REDIS_URL .venv/bin/pytest tests/e2e -m e2e
+	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest tests/e2e -m e2e
+
+chaos: .venv/.all ## workers are shot in the middle of a release, on PostgreSQL and Redis
+	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest tests/chaos -m chaos
+
+check: .venv/.all ## lint, types, layers, templates, migrations, settings of the real profile, the lock
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/djade --check --target-version 5.2 $$(git ls-files 'templates/**.html')
+	.venv/bin/djade --check --target-version 5.2 $$(git ls-files 'templates/*.html')
+	.venv/bin/uv lock --check --offline
 	$(PY) manage.py makemigrations --check --dry-run
+	@$(REAL); set -x; $(PY) manage.py check --deploy --fail-level WARNING
 
-test: .venv/installed ## the whole suite, no service needed
-	.venv/bin/pytest -n auto -q
+bench: .venv/.all ## every figure the README quotes, one JSON object a line; BENCH=fanout for one
+	@services=$$(tests/services) && eval "$$services" && $(PY) -m benchmarks
 
-.PHONY: help check test
+screens: .venv/.all ## pictures of every page into docs/screens/
+	SCREENS=docs/screens .venv/bin/pytest tests/e2e/test_pages.py -m e2e
+
+format: .venv/.all ## write everything the one way
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+	.venv/bin/djade --target-version 5.2 $$(git ls-files 'templates/*.html')
+
+clean: ## forget the environment and everything in var/, the demo's data too
+	rm -rf .venv var
+
+# What `make run` needs, and with the tools. `--inexact` keeps the tools when only the first is asked for.
+.venv/.run: .venv/bin/uv pyproject.toml uv.lock
+	@echo "Installing what Largesse is built of …"
+	@.venv/bin/uv sync --quiet --frozen --no-dev --inexact
+	@touch $@
+
+.venv/.all: .venv/bin/uv pyproject.toml uv.lock
+	@echo "Installing what Largesse is built and tested with …"
+	@.venv/bin/uv sync --quiet --frozen --inexact
+	@touch $@ .venv/.run
+
+.venv/bin/uv:
+	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; python=; \
+	done; \
+	if [ -z "$$python" ]; then echo "Python 3.11 or newer is needed, and python3 is not it."; exit 1; fi; \
+	if ! $$python -m venv .venv; then \
+	  rm -rf .venv; echo "This Python cannot make environments. On Debian: apt-get install python3-venv"; exit 1; \
+	fi
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+
+.PHONY: help run test test-services e2e chaos check bench screens format clean
