@@ -5,6 +5,7 @@ Stored, not compressed: models and pictures are packed already, and only so can 
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 
 from zipstream import ZipStream
 
@@ -58,8 +59,9 @@ class _Bytes:
 
     def __iter__(self) -> Iterator[bytes]:
         digest = hashlib.sha256()
-        for chunk in storage().open(self.blob.storage_key):
-            digest.update(chunk)
-            yield chunk
+        with closing(storage().open(self.blob.storage_key)) as chunks:
+            for chunk in chunks:
+                digest.update(chunk)
+                yield chunk
         if digest.hexdigest() != self.blob.sha256:
             raise BlobBroken(self.blob.sha256)

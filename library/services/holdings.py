@@ -63,17 +63,23 @@ def end_holdings(
     return live.update(ended_at=now, reason=reason)
 
 
-def holds_all(versions: Sequence[BundleVersion], user_id: str = "account_id") -> Q:
-    """Whether the outer row's `user_id` holds every one of `versions` already; of none, nobody does."""
+def holds_all(
+    versions: Sequence[BundleVersion], user_id: str = "account_id", *, before: datetime | None = None
+) -> Q:
+    """Whether the outer row's `user_id` holds every one of `versions` already; of none, nobody does.
+
+    With `before`, only what came earlier than that counts: a release being given is not held already by itself.
+    """
     if not versions:
         return Q(pk__in=[])
+    held = Holding.objects.live()
+    if before is not None:
+        held = held.filter(given_at__lt=before)
     condition = Q()
     for version in versions:
         condition &= Q(
             Exists(
-                Holding.objects.live().filter(
-                    entry__user=OuterRef(user_id), entry__bundle=version.bundle_id, version=version
-                )
+                held.filter(entry__user=OuterRef(user_id), entry__bundle=version.bundle_id, version=version)
             )
         )
     return condition

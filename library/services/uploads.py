@@ -4,6 +4,7 @@ import hashlib
 import logging
 import secrets
 import time
+from contextlib import closing
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -244,12 +245,13 @@ def _examine(upload: Upload) -> tuple[str, Finding]:
         raise FileRefused(_("“%(path)s” did not arrive whole. Upload it again.") % {"path": upload.path})
     digest = hashlib.sha256()
     renewed = time.monotonic()
-    for chunk in store.open(upload.storage_key):
-        digest.update(chunk)
-        if time.monotonic() - renewed > VERIFY_LEASE_SECONDS / 4:
-            if not keep_lease(upload, seconds=VERIFY_LEASE_SECONDS):
-                raise _LeaseLost
-            renewed = time.monotonic()
+    with closing(store.open(upload.storage_key)) as chunks:
+        for chunk in chunks:
+            digest.update(chunk)
+            if time.monotonic() - renewed > VERIFY_LEASE_SECONDS / 4:
+                if not keep_lease(upload, seconds=VERIFY_LEASE_SECONDS):
+                    raise _LeaseLost
+                renewed = time.monotonic()
     return digest.hexdigest(), identify(upload.path, upload.size, _reader(upload.storage_key))
 
 

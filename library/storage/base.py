@@ -17,6 +17,32 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class Source(Readable, Protocol):
+    def close(self) -> None: ...
+
+
+class Stretch(Iterator[bytes]):
+    """The next `left` bytes of an open file, or all that is left of it, in chunks.
+
+    Not a generator: one that was never begun would not run its `finally`, and leave the file open.
+    """
+
+    def __init__(self, source: Source, left: int | None) -> None:
+        self.source, self.left = source, left
+
+    def __next__(self) -> bytes:
+        chunk = self.source.read(CHUNK if self.left is None else min(CHUNK, self.left))
+        if not chunk:
+            self.close()
+            raise StopIteration
+        if self.left is not None:
+            self.left -= len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        self.source.close()
+
+
 @dataclass(frozen=True)
 class Part:
     """A part that the storage has, whole."""
@@ -102,8 +128,11 @@ class Storage(ABC):
         """Forget the upload and its parts. Twice, or after completing: nothing happens."""
 
     @abstractmethod
-    def open(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` up to, not including, `end`. Raises FileNotFoundError here, not later."""
+    def open(self, key: str, start: int = 0, end: int | None = None) -> Stretch:
+        """The bytes from `start` up to, not including, `end`. Raises FileNotFoundError here, not later.
+
+        Close it, or read it to its end.
+        """
 
     @abstractmethod
     def size(self, key: str) -> int:
@@ -116,32 +145,6 @@ class Storage(ABC):
     @abstractmethod
     def presigned_download(self, key: str, *, filename: str, content_type: str) -> str | None:
         """A link, good for minutes, by which a browser fetches the bytes itself; None: we serve them."""
-
-
-class Source(Readable, Protocol):
-    def close(self) -> None: ...
-
-
-class Stretch(Iterator[bytes]):
-    """The next `left` bytes of an open file, or all that is left of it, in chunks.
-
-    Not a generator: one that was never begun would not run its `finally`, and leave the file open.
-    """
-
-    def __init__(self, source: Source, left: int | None) -> None:
-        self.source, self.left = source, left
-
-    def __next__(self) -> bytes:
-        chunk = self.source.read(CHUNK if self.left is None else min(CHUNK, self.left))
-        if not chunk:
-            self.close()
-            raise StopIteration
-        if self.left is not None:
-            self.left -= len(chunk)
-        return chunk
-
-    def close(self) -> None:
-        self.source.close()
 
 
 class PartReader:

@@ -100,7 +100,7 @@ class DiskStorage(Storage):
         except UploadGone:
             return
 
-    def open(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    def open(self, key: str, start: int = 0, end: int | None = None) -> Stretch:
         file = open(self._path(key), "rb", buffering=0)  # noqa: SIM115  the stretch closes it
         file.seek(start)
         return Stretch(file, None if end is None else end - start)
