@@ -26,6 +26,7 @@ from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
+from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_safe
 
 MAILS_A_PAGE = 50
@@ -161,12 +162,14 @@ def mailbox_mail(request: HttpRequest, name: str) -> HttpResponse:
 
 @login_not_required
 @require_safe
+@xframe_options_sameorigin
 @csp_replace(  # type: ignore[untyped-decorator]
     {
         # Mail brings its own styles; the sandbox takes everything else from it but links to click.
         "style-src": ["'unsafe-inline'"],
         "default-src": ["'none'"],
         "script-src": ["'none'"],
+        "frame-ancestors": ["'self'"],
         "sandbox": ["allow-popups", "allow-popups-to-escape-sandbox"],
     }
 )

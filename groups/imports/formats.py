@@ -4,11 +4,13 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
-from django_stubs_ext import StrPromise
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrPromise
 
 
 class Field(StrEnum):
@@ -44,7 +46,7 @@ class Format:
     """One shape of export. `source` names whose ids it carries; empty: its ids are nobody's we know."""
 
     key: str
-    label: StrPromise
+    label: "StrPromise"
     signature: frozenset[str]
     fields: frozenset[Field]
     source: str = ""
