@@ -3,6 +3,7 @@ from typing import Self
 from django.conf import settings
 from django.db import models
 from django.db.models import Exists, F, Max, OuterRef, Q
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -41,6 +42,13 @@ class Bundle(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    @property
+    def cover_url(self) -> str:
+        """Where its picture is for those who may see it, another address for another picture; empty without one."""
+        if not self.cover.name:
+            return ""
+        return f"{reverse('library:cover', args=[self.pk])}?v={self.cover.name[-13:-5]}"
 
 
 class BundleVersionQuerySet(models.QuerySet["BundleVersion"]):

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 from django.http import (
+    FileResponse,
     HttpRequest,
     HttpResponse,
     HttpResponseBase,
@@ -21,7 +22,7 @@ from django.utils.http import parse_etags
 from library.archives import zip_of
 from library.headers import content_disposition
 from library.kinds import content_type
-from library.models import File
+from library.models import Bundle, File
 from library.names import folder_name
 from library.services.downloads import Package
 from library.storage import DiskStorage, storage
@@ -85,9 +86,17 @@ def serve_package(request: HttpRequest, package: Package) -> HttpResponseBase:
     return _private(StreamingHttpResponse(archive, headers=headers))
 
 
+def serve_cover(bundle: Bundle) -> HttpResponseBase:
+    """The bundle's picture, whoever asks: the caller has decided that they may. Its address changes with it."""
+    response = FileResponse(bundle.cover.open("rb"), content_type="image/webp")
+    response["Cache-Control"] = "private, max-age=604800, immutable"
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
 def is_first_request(request: HttpRequest) -> bool:
     """Whether a download begins: neither a look at the headers nor the going on with one that broke off."""
-    return request.method == "GET" and not re.match(r"bytes=0*[1-9-]", request.headers.get("Range", ""))
+    return request.method == "GET" and not re.match(r"bytes=(0*[1-9]|-)", request.headers.get("Range", ""))
 
 
 def asked_range(header: str, size: int) -> tuple[int, int] | None:

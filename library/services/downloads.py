@@ -49,7 +49,7 @@ def open_everything(user: User, entry_id: int, *, first: bool, now: datetime) ->
 
     Raises NotHeld.
     """
-    held = Holding.objects.live().filter(entry=entry_id, entry__user=user)
+    held = Holding.objects.live().filter(entry__pk=entry_id, entry__user=user)
     return _package(held.order_by("-version__number")[:1], first=first, now=now, user=user)
 
 
