@@ -2,7 +2,7 @@ from datetime import datetime
 from typing import Self
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Count, F, Q
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -19,6 +19,9 @@ class MessageQuerySet(LeaseQuerySet["Message"]):
         """Those with work left whose time has come and whose creator may send."""
         open_states = [Message.State.CONFIRMED, Message.State.RUNNING]
         return self.filter(state__in=open_states, due_at__lte=now, release__creator__paused_at=None)
+
+    def running(self) -> Self:
+        return self.filter(state=Message.State.RUNNING)
 
 
 class Message(Lease):
@@ -169,6 +172,10 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
             message=chunk.message_id, contact_id__gt=chunk.after, contact_id__lte=chunk.until
         ).order_by("contact_id")
 
+    def tally(self) -> dict[str, int]:
+        """How many there are in each state."""
+        return dict(self.order_by().values_list("state").annotate(number=Count("pk")))
+
 
 class Delivery(models.Model):
     """One message to one address, and what became of it."""
@@ -183,12 +190,13 @@ class Delivery(models.Model):
         SKIPPED = "skipped", _("not sent")
 
     class Reason(models.TextChoices):
-        """Why nothing was sent. Other reasons are what a mail system said, kept as it said it."""
+        """Why, in our own words. Other reasons are what a mail system said, kept as it said it."""
 
         SUPPRESSED = "suppressed", _("mail to this address came back, or its owner complained")
         NO_MAIL = "no_mail", _("asked for no mail")
         HOLDS_ALL = "holds_all", _("holds all of it already")
         SAME_ADDRESS = "same_address", _("this message goes to the same address already")
+        WORKER_LOST = "worker_lost", _("a worker was stopped while handing it over: it may have arrived")
 
     # A million rows a release: constraints that the judge's SQL checks instead, and no index without a reader.
     message = models.ForeignKey(

@@ -1,0 +1,40 @@
+"""What a release gives, as the mail and the dry run see it."""
+
+from dataclasses import dataclass
+
+from django.db.models import Count, Sum
+from django.template.defaultfilters import filesizeformat
+
+from distribution.models import Release
+from library.models import Bundle, BundleVersion
+
+
+@dataclass(frozen=True)
+class Line:
+    """One bundle in the mail's list."""
+
+    title: str
+    files: int
+    size: str
+
+
+def versions_of(release: Release) -> list[BundleVersion]:
+    """The pinned versions; before confirming the ones that would be. A bundle without a file has none."""
+    items = release.items.select_related("version", "bundle")
+    versions = [item.version or version_to_give(item.bundle) for item in items]
+    return [version for version in versions if version]
+
+
+def version_to_give(bundle: Bundle) -> BundleVersion | None:
+    """What sealing would give now: the newest version that has a file. Writes nothing."""
+    return bundle.versions.filter(files__isnull=False).order_by("-number").first()
+
+
+def contents_of(release: Release) -> list[Line]:
+    """What is inside, with how many files and how much."""
+    versions = BundleVersion.objects.filter(pk__in=[version.pk for version in versions_of(release)])
+    rows = versions.annotate(held=Count("files"), size=Sum("files__blob__size")).order_by("pk")
+    return [
+        Line(title, files, filesizeformat(size))
+        for title, files, size in rows.values_list("bundle__title", "held", "size")
+    ]

@@ -1,0 +1,168 @@
+"""A message beside its release: begun, confirmed for a time, taken back."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from accounts.addresses import AddressRefused, address_key
+from accounts.models import User
+from distribution.audience import audience
+from distribution.models import Release
+from distribution.services import ReleaseRefused, confirm_release, unschedule_release
+from library.services import StillUploading
+from messaging import throttle
+from messaging.contents import versions_of
+from messaging.mail import Mailing
+from messaging.models import Delivery, Message
+from messaging.services.plan import audience_groups, with_outcome
+from messaging.throttle import CapReached
+from messaging.words import WordsRefused
+
+
+class ConfirmRefused(Exception):
+    """The message may not go as it is. `str()` says why and is safe to show; nothing was written.
+
+    `next_at` is when it could go instead, where waiting helps. `can_publish`: whether the files can be given now
+    without a mail, which is the other way out.
+    """
+
+    next_at: datetime | None = None
+    can_publish = False
+
+
+class CannotSend(ConfirmRefused):
+    """The creator may not send now: not approved, paused, or without an address that mail law asks for."""
+
+
+class NotReady(ConfirmRefused):
+    """The words or the release are not complete."""
+
+
+class NothingAttached(ConfirmRefused):
+    """There is no file to give: no attachment, no send (M2)."""
+
+
+class NobodyToTell(ConfirmRefused):
+    """No mail would go out."""
+
+    can_publish = True
+
+
+class TooSoon(ConfirmRefused):
+    """A group has had its messages."""
+
+    can_publish = True
+
+    def __init__(self, reached: CapReached) -> None:
+        super().__init__(reached.reason)
+        self.next_at = reached.next_at
+
+
+class AlreadyConfirmed(ConfirmRefused):
+    """It is no draft any more."""
+
+
+def start_message(release: Release) -> Message:
+    """The draft of `release`'s message. Twice: the same one."""
+    message, _created = Message.objects.get_or_create(release=release)
+    return message
+
+
+def confirm_message(
+    message: Message, *, request_id: UUID, due_at: datetime, by: User, now: datetime
+) -> Message:
+    """The message and its release are confirmed for `due_at` (a past one means now), its slots are charged.
+
+    `request_id` comes with the form: whoever posts it again gets the message it confirmed, and nothing happens.
+    One short transaction; everything is refused before it is written. Raises `ConfirmRefused`.
+    """
+    with transaction.atomic():
+        # Of many confirming at once the others wait here, and then see what the first one did.
+        draft = Message.objects.select_for_update(no_key=True, of=("self",)).select_related(
+            "release__creator"
+        )
+        message = draft.get(pk=message.pk)
+        if message.request_id == request_id:
+            return message
+        if message.state != Message.State.DRAFT:
+            raise AlreadyConfirmed(_("This message is confirmed already."))
+        due_at = max(due_at, now)
+        for refused in refusals(message, now=now):
+            raise refused
+        try:
+            confirm_release(message.release, publish_at=due_at, by=by, now=now)
+            # Last: other releases to these groups wait for this lock.
+            throttle.charge(message, audience_groups(message.release), at=due_at, now=now)
+        except CapReached as reached:
+            raise TooSoon(reached) from reached
+        except (ReleaseRefused, StillUploading) as refused:
+            raise NotReady(str(refused)) from refused
+        message.state, message.request_id, message.due_at = Message.State.CONFIRMED, request_id, due_at
+        message.save(update_fields=["state", "request_id", "due_at"])
+    return message
+
+
+def unschedule_message(message: Message, *, now: datetime) -> None:
+    """The message and its release are drafts again, its slots are free. Twice: nothing changes.
+
+    Raises `distribution.services.AlreadyGiving` once a worker has begun to give the release.
+    """
+    with transaction.atomic():
+        message = (
+            Message.objects.select_for_update(no_key=True, of=("self",))
+            .select_related("release")
+            .get(pk=message.pk)
+        )
+        unschedule_release(message.release)
+        if message.state == Message.State.DRAFT:
+            return
+        throttle.give_back(message, now=now)
+        message.state, message.request_id, message.due_at = Message.State.DRAFT, None, None
+        message.save(update_fields=["state", "request_id", "due_at"])
+
+
+def refusals(message: Message, *, now: datetime) -> Iterator[ConfirmRefused]:
+    """Why the message may not go whatever the time, one after another. Writes nothing."""
+    release = message.release
+    creator = release.creator
+    if creator.approved_at is None:
+        yield CannotSend(
+            _("Your studio is not approved yet. Your draft is kept; you can send it after the approval.")
+        )
+    if creator.paused_at is not None:
+        yield CannotSend(_("Sending is paused for your studio. Write to the people who run this site."))
+    if not creator.postal_address.strip():
+        yield CannotSend(_("Mail law asks for your postal address. Add it in your studio's settings."))
+    try:
+        address_key(creator.reply_to)
+    except AddressRefused:
+        yield CannotSend(
+            _("Answers need an address to go to. Add a reply-to address in your studio's settings.")
+        )
+    if not message.subject.strip():
+        yield NotReady(_("The message needs a subject."))
+    try:
+        Mailing(message)
+    except WordsRefused as refused:
+        yield NotReady(str(refused))
+    if not 0 < len(versions_of(release)) == release.items.count():
+        yield NothingAttached(
+            _(
+                "Each release gives files: attach at least one bundle, and upload to those that are still empty."
+            )
+        )
+    if not anybody_to_tell(release, now=now):
+        yield NobodyToTell(
+            _(
+                "No mail would go out: nobody in this audience can be written to, or they hold all of it already."
+            )
+        )
+
+
+def anybody_to_tell(release: Release, *, now: datetime) -> bool:
+    """Whether at least one mail would go out now. Stops at the first."""
+    people = with_outcome(audience(release, now), release)
+    return people.filter(state=Delivery.State.PLANNED).exists()

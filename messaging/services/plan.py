@@ -1,0 +1,214 @@
+"""From grants to deliveries: who is mailed, who is not and why, in chunks that workers take one by one."""
+
+import logging
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Case, CharField, Exists, OuterRef, QuerySet, Value, When
+from django.db.models.functions import Cast, Concat
+
+from accounts.models import Suppression
+from distribution.models import Grant, Release
+from groups.models import Creator, Group
+from library.services import holds_all
+from messaging import throttle
+from messaging.contents import versions_of
+from messaging.models import Chunk, Delivery, Message, Preference
+from rows.clock import db_now
+from rows.lease import take_lease
+from rows.sets import insert_from
+
+log = logging.getLogger(__name__)
+
+PAGE = 10_000
+CHUNK = 500
+LEASE_SECONDS = 60
+
+
+class LeaseLost(Exception):
+    """Another worker plans this message; nothing of this page is written."""
+
+
+# --- who is mailed --------------------------------------------------------------------------------------
+
+
+def with_outcome(
+    people: QuerySet[Any, Any], release: Release, *, before: datetime | None = None, contact: str = ""
+) -> QuerySet[Any, Any]:
+    """`people` with the `state` and `reason` that a delivery of `release` to each of them begins with.
+
+    The dry run groups this and planning inserts it: they cannot disagree. `contact` is the way from a row to its
+    contact (`contact__`). What came into a library from `before` on does not count as held already: this release
+    is among it.
+    """
+    address, person, account = f"{contact}address_key", f"{contact}pk", f"{contact}account_id"
+    suppressed = Exists(Suppression.objects.live().filter(address_key=OuterRef(address)))
+    no_mail = Exists(wanting_none(release.creator).filter(contact=OuterRef(person)))
+    held = holds_all(versions_of(release), account, before=before)
+    state, reason = Delivery.State, Delivery.Reason
+    found: QuerySet[Any, Any] = people.annotate(
+        state=Case(
+            When(suppressed, then=Value(state.SUPPRESSED)),
+            When(no_mail | held, then=Value(state.SKIPPED)),
+            default=Value(state.PLANNED),
+        ),
+        reason=Case(
+            When(suppressed, then=Value(reason.SUPPRESSED)),
+            When(no_mail, then=Value(reason.NO_MAIL)),
+            When(held, then=Value(reason.HOLDS_ALL)),
+            default=Value(""),
+        ),
+    )
+    return found
+
+
+def wanting_none(creator: Creator) -> QuerySet[Preference]:
+    """Who asked for no mail from `creator`."""
+    return Preference.objects.filter(creator=creator, choice=Preference.Choice.NOTHING)
+
+
+# --- planning -------------------------------------------------------------------------------------------
+
+
+def plan_deliveries(message_id: int, *, now: datetime, page: int = PAGE) -> bool:
+    """Every grant of the published release has a delivery, each in a chunk, and the counts were verified.
+
+    Pages of grants by contact, each a transaction with its cursor under the message's lease; then whoever is still
+    missing, until nobody is. Killed anywhere, the next call goes on after the last page and plans nobody twice.
+    Grants that come later (late joiners) are not mailed. Returns whether this call completed it: False when it is
+    not due, not granted yet, planned already or in another worker's hands.
+    """
+    due = Message.objects.due(now).filter(planned_at=None, release__state=Release.State.PUBLISHED)
+    message = due.select_related("release__creator").filter(pk=message_id).first()
+    if message is None or take_lease(message, seconds=LEASE_SECONDS) is None:
+        return False
+    message.refresh_from_db(fields=["cursor"])
+    try:
+        _plan_pages(message, page)
+        while _plan_missing(message, page):
+            _plan_pages(message, page)
+        with transaction.atomic():
+            tallied = sum(sum(tally.values()) for tally in message.chunks.values_list("tally", flat=True))
+            planned = Delivery.objects.filter(message=message).count()
+            _ours(message, planned=planned, planned_at=now, lease_until=None)
+    except LeaseLost:
+        return False
+    if tallied != planned:
+        log.error("message %s: %s deliveries, but its chunks count %s", message.pk, planned, tallied)
+    return True
+
+
+def begin_sending(message_id: int, *, now: datetime) -> bool:
+    """A planned message that is due uses its slots, and its chunks may be opened. Returns whether it runs now.
+
+    If a group has had its messages meanwhile (this one is late, others were too), it waits for the next possible
+    time and says so; the grants are there already. Twice: nothing changes.
+    """
+    with transaction.atomic():
+        planned = Message.objects.due(now).filter(state=Message.State.CONFIRMED, planned_at__isnull=False)
+        message = planned.select_for_update(no_key=True, of=("self",)).filter(pk=message_id).first()
+        if message is None:
+            return False
+        found = throttle.use(message, audience_groups(message.release), now=now)
+        if found.allowed:
+            message.state, message.started_at, message.waits_because = Message.State.RUNNING, now, ""
+        else:
+            message.due_at, message.waits_because = found.next_at, found.reason
+        message.save(update_fields=["state", "started_at", "due_at", "waits_because"])
+    return found.allowed
+
+
+def audience_groups(release: Release) -> list[Group]:
+    """The groups a release names."""
+    return [row.group for row in release.audience_rows.select_related("group__creator", "group__parent")]
+
+
+def _plan_pages(message: Message, page: int) -> None:
+    while True:
+        beyond = Grant.objects.filter(release=message.release_id, contact__gt=message.cursor)
+        ids = beyond.order_by("contact").values_list("contact_id", flat=True)
+        end = ids[page - 1 : page].first() or ids.last()
+        if end is None:
+            return
+        with transaction.atomic():
+            # First: a worker that lost the lease waits here or fails, and never inserts against the one that has it.
+            _ours(message, lease_until=db_now() + timedelta(seconds=LEASE_SECONDS), cursor=end)
+            _insert(message, beyond.filter(contact__lte=end))
+            _cut_chunks(message, after=message.cursor, until=end)
+        message.cursor = end
+
+
+def _plan_missing(message: Message, page: int) -> int:
+    """Whoever was granted behind the cursor, and whose address somebody else had when it was planned."""
+    planned = Delivery.objects.filter(message=message, contact=OuterRef("contact_id"))
+    missing = Grant.objects.filter(release=message.release_id).exclude(Exists(planned))
+    behind = missing.filter(contact__lte=message.cursor).order_by("contact")
+    ids = list(behind.values_list("contact_id", flat=True)[:page])
+    if ids:
+        with transaction.atomic():
+            _ours(message, lease_until=db_now() + timedelta(seconds=LEASE_SECONDS))
+            _insert(message, Grant.objects.filter(release=message.release_id, contact__in=ids))
+            _insert_doubled(message, missing.filter(contact__in=ids))
+            for chunk in _chunks_holding(message, ids):
+                Chunk.objects.filter(pk=chunk.pk).update(tally=Delivery.objects.of(chunk).tally())
+    return len(ids)
+
+
+def _insert(message: Message, grants: QuerySet[Grant]) -> None:
+    release = message.release
+    people = with_outcome(grants, release, before=release.as_of, contact="contact__")
+    insert_from(
+        people.values_list(
+            Value(message.pk), "pk", "contact_id", "contact__address_key", "state", "reason", Value(0)
+        ),
+        Delivery,
+        ["message", "grant", "contact", "address_key", "state", "reason", "attempts"],
+    )
+
+
+def _insert_doubled(message: Message, grants: QuerySet[Grant]) -> None:
+    """An address that passed from one contact to another while we planned is written to once; this says so."""
+    insert_from(
+        grants.values_list(
+            Value(message.pk),
+            "pk",
+            "contact_id",
+            Concat(Value("#"), Cast("contact_id", CharField())),
+            Value(Delivery.State.SKIPPED),
+            Value(Delivery.Reason.SAME_ADDRESS),
+        ),
+        Delivery,
+        ["message", "grant", "contact", "address_key", "state", "reason"],
+    )
+
+
+def _cut_chunks(message: Message, *, after: int, until: int) -> None:
+    rows = Delivery.objects.filter(message=message, contact__gt=after, contact__lte=until)
+    states = list(rows.order_by("contact").values_list("contact_id", "state"))
+    number = message.chunks.count()
+    chunks = []
+    for cut in (states[at : at + CHUNK] for at in range(0, len(states), CHUNK)):
+        last = cut[-1][0]
+        tally = dict(Counter(state for _contact, state in cut))
+        chunks.append(Chunk(message=message, number=number, after=after, until=last, tally=tally))
+        number, after = number + 1, last
+    if chunks:
+        # Whoever is found missing later has a chunk to fall into.
+        chunks[-1].until = until
+    Chunk.objects.bulk_create(chunks)
+
+
+def _chunks_holding(message: Message, contacts: Sequence[int]) -> list[Chunk]:
+    chunks = list(message.chunks.order_by("number"))
+    ends = [chunk.until for chunk in chunks]
+    return [chunks[at] for at in sorted({bisect_left(ends, contact) for contact in contacts})]
+
+
+def _ours(message: Message, **changes: Any) -> None:
+    """Changes the message, if the lease is still ours. Raises `LeaseLost`."""
+    if not Message.objects.filter(pk=message.pk, epoch=message.epoch).update(**changes):
+        raise LeaseLost
