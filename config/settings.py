@@ -230,6 +230,9 @@ MAIL_FROM = env.str(
 )
 DEFAULT_FROM_EMAIL = f'"{SITE_NAME}" <{parseaddr(MAIL_FROM)[1]}>'
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
+# How long a worker may be silent before others take its mails over: longer than one mail can take, five answers of
+# EMAIL_TIMEOUT.
+SEND_LEASE_SECONDS = env.float("SEND_LEASE_SECONDS", default=6.0 * EMAIL_TIMEOUT)
 # The throttle's ceilings (M3): messages in every rolling 7 and 30 days for each group.
 CEILING_WEEK = env.int("CEILING_WEEK", default=2)
 CEILING_MONTH = env.int("CEILING_MONTH", default=6)
