@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 from allauth.account.models import EmailAddress
 from django.core.files.base import ContentFile
@@ -17,6 +18,9 @@ from groups.imports.mapping import Mapping
 from groups.models import Creator, Group, Import
 from library import services as library
 from library.models import Bundle, Download, LibraryEntry, Upload
+from messaging import services as messaging
+from messaging.models import Message
+from messaging.providers import provider
 
 CREATOR_ADDRESS = "ana@example.org"
 MEMBER_ADDRESS = "jo@example.org"
@@ -58,16 +62,16 @@ def build(*, now: datetime) -> None:
             (goods.MOON, 2),
         )
     )
-    give(creator, "Clockwork and castle", [gears, tower], [patrons], by=ana, now=ago(21))
+    give(creator, "Clockwork and castle", [gears, tower], [patrons], WORDS, by=ana, now=ago(21))
     newcomers = [
         make_person(address, name, now=ago(20.5 - n / 2))
         for n, (name, address, _) in enumerate(listed[1:20:3])
     ]
-    give(creator, "For your game night", [rules], tiers[1:], by=ana, now=ago(9))
-    give(creator, "A knot for the workshop", [knots], [tiers[2]], by=ana, now=ago(5))
+    give(creator, "For your game night", [rules], tiers[1:], GAME_WORDS, by=ana, now=ago(9))
+    give(creator, "A knot for the workshop", [knots], [tiers[2]], "", by=ana, now=ago(5))
     for n, person in enumerate([jo, *newcomers[::2]]):
         take_everything(person, now=ago(8 - n / 2))
-    draft(creator, DRAFT, [vases, moon], [patrons], now=ago(1))
+    write(draft(creator, DRAFT, [vases, moon], [patrons], now=ago(1)), DRAFT_WORDS)
 
 
 DRAFT = "Vases and a moon"
@@ -175,19 +179,38 @@ def draft(
     return release
 
 
+def write(release: Release, words: str) -> Message:
+    message = messaging.start_message(release)
+    if message.state == Message.State.DRAFT:
+        message.subject, message.body = release.title, words
+        message.save(update_fields=["subject", "body"])
+    return message
+
+
 def give(
     creator: Creator,
     title: str,
     bundles: Iterable[Bundle],
     audience: Iterable[Group],
+    words: str,
     *,
     by: User,
     now: datetime,
 ) -> None:
+    """The release is out, at `now`; with `words` everybody's mail lies in the mailbox."""
     release = draft(creator, title, bundles, audience, now=now)
-    if release.state == Release.State.DRAFT:
-        distribution.publish_release(release, publish_at=now, by=by, now=now)
+    if not words:
+        if release.state == Release.State.DRAFT:
+            distribution.publish_release(release, publish_at=now, by=by, now=now)
+        distribution.fan_out_grants(release.pk, now=now)
+        return
+    message = write(release, words)
+    if message.state == Message.State.DRAFT:
+        messaging.confirm_message(message, request_id=uuid4(), due_at=now, by=by, now=now)
     distribution.fan_out_grants(release.pk, now=now)
+    messaging.plan_deliveries(message.pk, now=now)
+    messaging.begin_sending(message.pk, now=now)
+    messaging.send_waiting(owner="demo", provider=provider(), clock=lambda: now, stop=lambda: False)
 
 
 def take_everything(person: User, *, now: datetime) -> None:
