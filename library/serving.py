@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from django.conf import settings
 from django.http import (
-    FileResponse,
     HttpRequest,
     HttpResponse,
     HttpResponseBase,
@@ -88,7 +87,8 @@ def serve_package(request: HttpRequest, package: Package) -> HttpResponseBase:
 
 def serve_cover(bundle: Bundle) -> HttpResponseBase:
     """The bundle's picture, whoever asks: the caller has decided that they may. Its address changes with it."""
-    response = FileResponse(bundle.cover.open("rb"), content_type="image/webp")
+    with bundle.cover.open("rb") as picture:
+        response = HttpResponse(picture.read(), content_type="image/webp")
     response["Cache-Control"] = "private, max-age=604800, immutable"
     response["X-Content-Type-Options"] = "nosniff"
     return response

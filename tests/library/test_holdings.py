@@ -125,6 +125,15 @@ def test_holding_all_means_every_version_and_live(
     assert not Contact.objects.filter(services.holds_all(versions[:1])).exists()
 
 
+def test_what_came_just_now_does_not_count_as_held_before(
+    member: User, versions: list[BundleVersion], now: datetime
+) -> None:
+    give(people(member), versions, now)
+    assert not User.objects.filter(services.holds_all(versions, "pk", before=now)).exists()
+    later = now + timedelta(seconds=1)
+    assert list(User.objects.filter(services.holds_all(versions, "pk", before=later))) == [member]
+
+
 def test_an_older_version_is_not_the_one_asked_for(
     member: User, versions: list[BundleVersion], now: datetime
 ) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from library.headers import content_disposition
-from library.names import NameRefused, path_key, safe_path
+from library.names import NameRefused, folder_name, path_key, safe_path
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,23 @@ def test_a_name_that_could_hurt_is_refused_with_the_reason(raw: str, why: str) -
 )
 def test_names_that_one_disk_would_mix_up_share_a_key(one: str, other: str) -> None:
     assert path_key(one) == path_key(other)
+
+
+@pytest.mark.parametrize(
+    ("title", "taken", "folder"),
+    [
+        ("March: dragons / and more", [], "March dragons and more"),
+        ("../../etc", [], "etc"),
+        ("aux", [], "aux files"),
+        ("\u202e...", [], "files"),
+        ("", [], "files"),
+        ("Dragon", ["DRAGON", "dragon (2)"], "Dragon (3)"),
+        ("ü" * 100, [], "ü" * 60),
+    ],
+)
+def test_any_title_makes_a_folder(title: str, taken: list[str], folder: str) -> None:
+    assert folder_name(title, taken=taken) == folder
+    assert safe_path(folder) == folder
 
 
 @given(st.text(max_size=80))

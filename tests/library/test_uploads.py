@@ -382,6 +382,23 @@ def test_bytes_no_version_names_are_deleted_after_a_day(
     assert stored_keys(settings) == {File.objects.get().blob.storage_key}
 
 
+def test_bytes_named_again_meanwhile_are_kept(
+    bundle: Bundle, place: Send, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(bundle, "a.txt", b"old")
+    place(bundle, "a.txt", b"new")
+    atomic = uploads.transaction.atomic
+
+    def named_again() -> object:
+        monkeypatch.undo()
+        place(bundle, "b.txt", b"old")
+        return atomic()
+
+    monkeypatch.setattr(uploads.transaction, "atomic", named_again)
+    assert uploads.forget_orphaned_blobs(now=now + timedelta(hours=25)) == 0
+    assert Blob.objects.count() == 2
+
+
 def test_the_sweep_checks_what_waits_and_one_bad_file_stops_nothing(
     bundle: Bundle, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:

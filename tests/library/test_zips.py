@@ -1,11 +1,14 @@
 """ZIPs as they come, and ZIPs made to hurt. Bytes are patched by hand where no packer would write them."""
 
+import contextlib
 import io
 import struct
 import zipfile
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from library.zips import Contents, Reader, ZipRefused, read_zip, warnings_about
 
@@ -140,6 +143,13 @@ def as_symlink(data: bytes) -> bytes:
 def test_a_zip_that_would_do_harm_is_refused_with_the_reason(data: bytes, why: str) -> None:
     with pytest.raises(ZipRefused, match=why):
         check(data)
+
+
+@given(st.binary(max_size=200), st.integers(0, len(GOOD)), st.integers(0, 40))
+def test_whatever_comes_is_read_or_refused(junk: bytes, at: int, cut: int) -> None:
+    for data in (junk, GOOD[:at] + junk + GOOD[at + cut :], zip64()[:at] + junk + zip64()[at + cut :]):
+        with contextlib.suppress(ZipRefused):
+            check(data)
 
 
 def test_entries_that_share_their_bytes_are_a_trap() -> None:
