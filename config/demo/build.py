@@ -64,13 +64,13 @@ def build(*, now: datetime) -> None:
     )
     give(creator, "Clockwork and castle", [gears, tower], [patrons], WORDS, by=ana, now=ago(21))
     newcomers = [
-        make_person(address, name, now=ago(20.5 - n / 2))
-        for n, (name, address, _) in enumerate(listed[1:20:3])
+        make_person(address, name, now=ago(20.5 - n / 3))
+        for n, (name, address, _) in enumerate(listed[1:50:2])
     ]
     give(creator, "For your game night", [rules], tiers[1:], GAME_WORDS, by=ana, now=ago(9))
     give(creator, "A knot for the workshop", [knots], [tiers[2]], "", by=ana, now=ago(5))
     for n, person in enumerate([jo, *newcomers[::2]]):
-        take_everything(person, now=ago(8 - n / 2))
+        take_everything(person, now=ago(8 - n / 3))
     write(draft(creator, DRAFT, [vases, moon], [patrons], now=ago(1)), DRAFT_WORDS)
 
 
