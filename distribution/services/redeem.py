@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from accounts.addresses import masked
 from accounts.models import User
 from distribution.models import Grant, Release
-from distribution.services.gifts import hand_over
+from distribution.services.gifts import Gift
 from groups.models import Contact
 from groups.services import attach_account
 from library.models import Holding
@@ -26,7 +26,8 @@ class HeldByAnother(Exception):
 
 
 def redeem_grant(grant: Grant, *, user: User, now: datetime) -> bool:
-    """`user` holds what the grant gives, and its contact is theirs from now on. Returns whether this call redeemed it.
+    """`user` holds what the grant gives; its contact is theirs, with all else that waits for it. Returns whether this
+    call redeemed it.
 
     Theirs to redeem: the account remembered with the contact, and whoever verified the mailed address. The contact
     is locked, so of many presses one redeems. Twice: False, nothing changes; so too for who held it from the start.
@@ -46,8 +47,12 @@ def redeem_grant(grant: Grant, *, user: User, now: datetime) -> bool:
                 _("This was sent to %(address)s. Sign in with that address to have it.")
                 % {"address": masked(contact.address_key)}
             )
-        attach_account(Contact.objects.filter(pk=contact.pk), user)
-        return bool(_redeem(fresh.release, [fresh.pk], user, now))
+        attached = attach_account(Contact.objects.filter(pk=contact.pk), user)
+        redeemed = bool(_redeem(fresh.release, [fresh.pk], user, now))
+    if attached:
+        _wait_for_pages(user)
+        _redeem_waiting(user, [contact.pk], now)
+    return redeemed
 
 
 def settle_waiting(user: User, *, now: datetime) -> int:
@@ -56,30 +61,12 @@ def settle_waiting(user: User, *, now: datetime) -> int:
     Returns how many grants were redeemed. Twice: 0. What they hold already stays as it is.
     """
     addresses = EmailAddress.objects.filter(user=user, verified=True).values("email")
-    newly = list(Contact.objects.filter(address_key__in=addresses, account=None).values_list("pk", flat=True))
-    # Committed before the grants are read: a fan-out at the same moment either shows us its grants or, at its end,
-    # sees whose the contacts are. In one transaction both could miss the other.
-    attach_account(Contact.objects.filter(pk__in=newly, account=None), user)
-    held = Holding.objects.filter(
-        entry__user=user,
-        origin_key=Concat(
-            Value("release:"), Cast(OuterRef("release_id"), CharField()), output_field=CharField()
-        ),
-    )
-    waiting: dict[int, list[int]] = {}
-    for release_id, grant_id in (
-        Grant.objects.filter(contact__account=user, redeemed_at=None)
-        # A contact's grants lie under its creator's releases: with that, the unique pair serves as the index.
-        .filter(release__creator=F("contact__creator"))
-        .filter(Q(contact__in=newly) | ~Exists(held))
-        .values_list("release_id", "pk")
-    ):
-        waiting.setdefault(release_id, []).append(grant_id)
-    redeemed = 0
-    for release in Release.objects.filter(pk__in=waiting):
-        with transaction.atomic():
-            redeemed += _redeem(release, waiting[release.pk], user, now)
-    return redeemed
+    unclaimed = Contact.objects.filter(address_key__in=addresses, account=None)
+    newly = list(unclaimed.values_list("pk", flat=True))
+    if newly:
+        attach_account(unclaimed.filter(pk__in=newly), user)
+        _wait_for_pages(user)
+    return _redeem_waiting(user, newly, now)
 
 
 def holder_of(grant: Grant) -> User | None:
@@ -95,7 +82,42 @@ def holds_release(user: User, release: Release) -> bool:
     return Holding.objects.live().filter(entry__user=user, origin_key=release.origin_key).exists()
 
 
+def _wait_for_pages(user: User) -> None:
+    """Pages being given to `user`'s contacts that had not seen the account are committed; later ones see it.
+
+    A page holds its release's row from its first statement to its commit. So each grant is either there to be
+    redeemed after this, or in the library by its page; without the wait both sides could miss the other.
+    """
+    given = Release.objects.under_lease().filter(creator__in=user.contacts.values("creator"))
+    with transaction.atomic():
+        list(given.select_for_update(no_key=True).order_by("pk").values_list("pk"))
+
+
+def _redeem_waiting(user: User, newly: list[int], now: datetime) -> int:
+    held = Holding.objects.filter(
+        entry__user=user,
+        origin_key=Concat(
+            Value("release:"), Cast(OuterRef("release_id"), CharField()), output_field=CharField()
+        ),
+    )
+    waiting: dict[int, list[int]] = {}
+    for release_id, grant_id in (
+        Grant.objects.filter(contact__account=user, redeemed_at=None)
+        # A contact's grants lie under its creator's releases: with that, the unique pair serves as the index.
+        .filter(release__creator=F("contact__creator"))
+        # What a contact just attached was given counts as redeemed, even if it came by another contact before.
+        .filter(Q(contact__in=newly) | ~Exists(held))
+        .values_list("release_id", "pk")
+    ):
+        waiting.setdefault(release_id, []).append(grant_id)
+    redeemed = 0
+    for release in Release.objects.filter(pk__in=waiting):
+        with transaction.atomic():
+            redeemed += _redeem(release, waiting[release.pk], user, now)
+    return redeemed
+
+
 def _redeem(release: Release, grants: list[int], user: User, now: datetime) -> int:
     redeemed = Grant.objects.filter(pk__in=grants, redeemed_at=None).update(redeemed_at=now, redeemed_by=user)
-    hand_over(release, User.objects.filter(pk=user.pk).values_list("pk", flat=True), now=now)
+    Gift.of(release).hand_over(User.objects.filter(pk=user.pk).values_list("pk", flat=True), now=now)
     return redeemed

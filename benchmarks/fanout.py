@@ -1,0 +1,216 @@
+"""Giving a release to 100,000 members, half of them with accounts, against what PostgreSQL does at its barest.
+
+All sides write the same rows from the same memberships, each from empty tables, in turn, in one run.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from django.db import connection, transaction
+
+from accounts.models import User
+from benchmarks.scratch import scratch_database
+from distribution import services
+from distribution.models import Grant, Release, ReleaseAudience, ReleaseItem
+from groups.models import Contact, Creator, Group, Membership
+from library.models import Bundle, BundleVersion, Holding, LibraryEntry
+
+MEMBERS = int(os.environ.get("FANOUT_MEMBERS", "100000"))
+ROUNDS = max(3, int(os.environ.get("FANOUT_ROUNDS", "3")))
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+HOT = [Grant, LibraryEntry, Holding]
+
+
+def run() -> Iterator[dict[str, Any]]:
+    if connection.vendor != "postgresql":
+        yield {
+            "name": "fanout",
+            "value": None,
+            "unit": "skipped: needs PostgreSQL",
+            "goal": None,
+            "holds": True,
+        }
+        return
+    with scratch_database("fanout"):
+        release = populate()
+        make_twins()
+        sides: dict[str, Callable[[Release], None]] = {
+            "ours": ours,
+            "raw": raw,
+            "twins": raw_into_twins,
+            "bulk_create": with_bulk_create,
+        }
+        seconds: dict[str, list[float]] = {side: [] for side in sides}
+        for _round in range(ROUNDS):
+            for side, write in sides.items():
+                seconds[side].append(timed(write, release))
+    took = {side: median(times) for side, times in seconds.items()}
+    yield ratio("fanout of one raw INSERT … SELECT a table", took["raw"] / took["ours"], 0.85)
+    yield ratio("fanout of raw into tables with keys and uniques only", took["twins"] / took["ours"], 0.5)
+    yield ratio("fanout over bulk_create", took["bulk_create"] / took["ours"], 3.0)
+    rate = round(MEMBERS / took["ours"])
+    yield {"name": "fanout speed", "value": rate, "unit": "members/s", "goal": None, "holds": True}
+
+
+def ratio(name: str, value: float, goal: float) -> dict[str, Any]:
+    return {"name": name, "value": round(value, 3), "unit": "ratio", "goal": goal, "holds": value >= goal}
+
+
+def timed(write: Callable[[Release], None], release: Release) -> float:
+    """Seconds for `write`, from empty tables and a settled disk. Every row must be there afterwards."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {', '.join(table(model) for model in HOT)}, messaging_delivery")
+        cursor.execute(f"TRUNCATE {', '.join(f'twin_{table(model)}' for model in HOT)}")
+        Release.objects.update(state="confirmed", cursor=0, granted=0, held=0, as_of=None, lease_until=None)
+        cursor.execute("CHECKPOINT")
+    began = perf_counter()
+    write(release)
+    took = perf_counter() - began
+    prefix = "twin_" if write is raw_into_twins else ""
+    with connection.cursor() as cursor:
+        counts = []
+        for model in HOT:
+            cursor.execute(f"SELECT count(*) FROM {prefix}{table(model)}")
+            counts.append(cursor.fetchone()[0])
+    if counts != [MEMBERS, MEMBERS // 2, MEMBERS // 2]:
+        raise AssertionError(f"{write.__name__} wrote {counts}")
+    return took
+
+
+def ours(release: Release) -> None:
+    if not services.fan_out_grants(release.pk, now=NOW):
+        raise AssertionError("not published")
+
+
+def raw(release: Release, prefix: str = "") -> None:
+    item = release.items.get()
+    grants, entries, holdings = (f"{prefix}{table(model)}" for model in HOT)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {grants} (release_id, contact_id, granted_at)"
+            " SELECT DISTINCT %s::bigint, contact_id, %s::timestamptz FROM groups_membership"
+            " WHERE group_id IN (SELECT id FROM groups_group) AND started_at <= %s"
+            " AND (ended_at IS NULL OR ended_at > %s) ON CONFLICT DO NOTHING",
+            [release.pk, NOW, NOW, NOW],
+        )
+        cursor.execute(
+            f"INSERT INTO {entries} (user_id, bundle_id, added_at)"
+            f" SELECT account_id, %s, %s FROM {grants} g JOIN groups_contact c ON c.id = g.contact_id"
+            " WHERE g.release_id = %s AND account_id IS NOT NULL ON CONFLICT DO NOTHING",
+            [item.bundle_id, NOW, release.pk],
+        )
+        cursor.execute(
+            f"INSERT INTO {holdings} (entry_id, version_id, origin_key, title, group_name, given_at)"
+            f" SELECT e.id, %s, %s, %s, %s, %s FROM {grants} g JOIN groups_contact c ON c.id = g.contact_id"
+            f" JOIN {entries} e ON e.user_id = c.account_id AND e.bundle_id = %s"
+            " WHERE g.release_id = %s ON CONFLICT DO NOTHING",
+            [item.version_id, release.origin_key, release.title, "Patrons", NOW, item.bundle_id, release.pk],
+        )
+
+
+def raw_into_twins(release: Release) -> None:
+    raw(release, prefix="twin_")
+
+
+def with_bulk_create(release: Release) -> None:
+    item = release.items.get()
+    members = list(
+        Contact.objects.filter(memberships__in=Membership.objects.live(NOW)).values_list("pk", "account_id")
+    )
+    with transaction.atomic():
+        Grant.objects.bulk_create(
+            [Grant(release=release, contact_id=contact, granted_at=NOW) for contact, _account in members],
+            batch_size=10_000,
+        )
+        entries = LibraryEntry.objects.bulk_create(
+            [
+                LibraryEntry(user_id=account, bundle_id=item.bundle_id, added_at=NOW)
+                for _contact, account in members
+                if account
+            ],
+            batch_size=10_000,
+        )
+        Holding.objects.bulk_create(
+            [
+                Holding(
+                    entry=entry,
+                    version_id=item.version_id,
+                    origin_key=release.origin_key,
+                    title=release.title,
+                    group_name="Patrons",
+                    given_at=NOW,
+                )
+                for entry in entries
+            ],
+            batch_size=10_000,
+        )
+
+
+def make_twins() -> None:
+    """The hot tables again, with nothing but their keys and unique pairs."""
+    with connection.cursor() as cursor:
+        for model in HOT:
+            cursor.execute(
+                f"CREATE TABLE twin_{table(model)} (LIKE {table(model)} INCLUDING DEFAULTS INCLUDING IDENTITY)"
+            )
+            cursor.execute(f"ALTER TABLE twin_{table(model)} ADD PRIMARY KEY (id)")
+            for constraint in model._meta.total_unique_constraints:
+                columns = ", ".join(str(model._meta.get_field(name).column) for name in constraint.fields)
+                cursor.execute(f"ALTER TABLE twin_{table(model)} ADD UNIQUE ({columns})")
+
+
+def populate() -> Release:
+    """A creator with a main group, three sub groups and MEMBERS members in them, and a release for all."""
+    user = User.objects.create(email="owner@forge.example", password="!")
+    creator = Creator.objects.create(
+        name="Forge",
+        slug="forge",
+        reply_to=user.email,
+        postal_address="1 Mill Lane",
+        created_at=NOW,
+        approved_at=NOW,
+    )
+    patrons = Group.objects.create(creator=creator, name="Patrons", created_at=NOW)
+    tiers = [
+        Group.objects.create(creator=creator, parent=patrons, name=name, created_at=NOW)
+        for name in ("Hobbyist", "Collector", "Merchant")
+    ]
+    bundle = Bundle.objects.create(creator=creator, title="Dragon", created_at=NOW)
+    version = BundleVersion.objects.create(bundle=bundle, number=1, sealed_at=NOW)
+    release = Release.objects.create(
+        creator=creator, title="October", created_at=NOW, publish_at=NOW, state="confirmed"
+    )
+    ReleaseItem.objects.create(release=release, bundle=bundle, version=version)
+    ReleaseAudience.objects.create(release=release, group=patrons)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO accounts_user (email, password, name, is_superuser, is_active, is_staff, date_joined)"
+            " SELECT 'member' || n || '@example.org', '!', '', false, true, false, %s FROM generate_series(1, %s) n",
+            [NOW, MEMBERS // 2],
+        )
+        cursor.execute(
+            'INSERT INTO account_emailaddress (email, verified, "primary", user_id)'
+            " SELECT email, true, true, id FROM accounts_user WHERE email LIKE 'member%%'"
+        )
+        cursor.execute(
+            "INSERT INTO groups_contact (creator_id, address_key, name, account_id, created_at)"
+            " SELECT %s, 'member' || n || '@example.org', 'Member ' || n, u.id, %s FROM generate_series(1, %s) n"
+            " LEFT JOIN accounts_user u ON u.email = 'member' || n || '@example.org' ORDER BY md5(n::text)",
+            [creator.pk, NOW, MEMBERS],
+        )
+        cursor.execute(
+            "INSERT INTO groups_membership (group_id, contact_id, started_at, recorded_at)"
+            " SELECT %s + id %% 3, id, %s, %s FROM groups_contact",
+            [tiers[0].pk, NOW, NOW],
+        )
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE")
+    return release
+
+
+def table(model: type[Any]) -> str:
+    return str(model._meta.db_table)
