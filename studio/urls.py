@@ -1,7 +1,7 @@
 from django.urls import path
 
 from studio import uploads
-from studio.views import groups, home, imports, members
+from studio.views import bundles, compose, groups, home, imports, members, releases
 
 app_name = "studio"
 urlpatterns = [
@@ -21,5 +21,25 @@ urlpatterns = [
     path("<slug:slug>/imports/<int:pk>/columns/", imports.choose_columns, name="choose_columns"),
     path("<slug:slug>/imports/<int:pk>/mapping/", imports.choose_mapping, name="choose_mapping"),
     path("<slug:slug>/imports/<int:pk>/apply/", imports.apply_import, name="apply_import"),
+    path("<slug:slug>/bundles/", bundles.bundles, name="bundles"),
+    path("<slug:slug>/bundles/new/", bundles.create_bundle, name="create_bundle"),
+    path("<slug:slug>/bundles/<int:pk>/", bundles.bundle, name="bundle"),
+    path("<slug:slug>/bundles/<int:pk>/edit/", bundles.edit_bundle, name="edit_bundle"),
+    path("<slug:slug>/bundles/<int:pk>/cover/", bundles.set_cover, name="set_cover"),
+    path("<slug:slug>/bundles/<int:pk>/archive/", bundles.archive_bundle, name="archive_bundle"),
+    path("<slug:slug>/bundles/files/<int:pk>/rename/", bundles.rename_file, name="rename_file"),
+    path("<slug:slug>/bundles/files/<int:pk>/remove/", bundles.remove_file, name="remove_file"),
+    path("<slug:slug>/releases/", releases.releases, name="releases"),
+    path("<slug:slug>/releases/new/", compose.start_draft, name="start_release"),
+    path("<slug:slug>/releases/<int:pk>/", releases.release, name="release"),
+    path("<slug:slug>/releases/<int:pk>/people/", releases.recipients, name="recipients"),
+    path("<slug:slug>/releases/<int:pk>/unschedule/", releases.unschedule, name="unschedule_release"),
+    path("<slug:slug>/releases/<int:pk>/compose/", compose.compose, name="compose"),
+    path("<slug:slug>/releases/<int:pk>/mail/", compose.preview, name="preview_mail"),
+    path("<slug:slug>/releases/<int:pk>/check/<slug:part>/", compose.check_part, name="check_part"),
+    path("<slug:slug>/releases/<int:pk>/test/", compose.test, name="send_test"),
+    path("<slug:slug>/releases/<int:pk>/confirm/", compose.confirm, name="confirm_release"),
+    path("<slug:slug>/releases/<int:pk>/publish/", compose.publish, name="publish_release"),
+    path("<slug:slug>/releases/<int:pk>/delete/", compose.delete_draft, name="delete_draft"),
     *uploads.urlpatterns,
 ]

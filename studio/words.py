@@ -9,7 +9,8 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from groups.models import Group, Membership
 from groups.services.imports import Summary
-from studio.queries import Joining
+from messaging.services import Outlook, Progress
+from studio.queries import Joining, Numbers
 
 
 def of_new_group(parent: Group | None) -> list[str]:
@@ -158,4 +159,102 @@ def of_result(summary: Summary) -> str:
         "changed": verdicts["changed"],
         "ended": summary.ended,
         "unchanged": verdicts["unchanged"],
+    }
+
+
+# What each part of the check is called in its address, and the reason its people carry.
+REASONS_OF_CHECK = {"mailed": "", "suppressed": "suppressed", "no_mail": "no_mail", "holds_all": "holds_all"}
+PARTS_OF_CHECK = {
+    "mailed": gettext_lazy("get it and a mail"),
+    "suppressed": gettext_lazy("get it; mail to their address has been stopped, so they are not written to"),
+    "no_mail": gettext_lazy("get it; they asked you for no mail"),
+    "holds_all": gettext_lazy("hold all of it already, so they are not written to"),
+}
+
+
+def of_check(found: Outlook) -> list[dict[str, object]]:
+    """The parts of the audience that hold anybody, with what happens to them."""
+    sizes = {part: getattr(found, part) for part in PARTS_OF_CHECK}
+    return [
+        {"part": part, "count": sizes[part], "words": words}
+        for part, words in PARTS_OF_CHECK.items()
+        if sizes[part]
+    ]
+
+
+def of_steps(*, bundles: bool, groups: bool, subject: bool) -> list[dict[str, object]]:
+    """The steps of a new release: what is done, and where one is."""
+    steps = [
+        ("what", _("Bundles"), bundles),
+        ("whom", _("Audience"), groups),
+        ("words", _("Message"), subject),
+        ("check", _("Check and send"), False),
+    ]
+    current = next(name for name, _label, done in steps if not done)
+    return [
+        {
+            "label": label,
+            "href": f"#{name}",
+            "state": "done" if done else "current" if name == current else "",
+        }
+        for name, label, done in steps
+    ]
+
+
+STATES_OF_PEOPLE = {
+    "": gettext_lazy("Everybody"),
+    "library": gettext_lazy("In their library"),
+    "waiting": gettext_lazy("Not redeemed yet"),
+    "redeemed": gettext_lazy("Redeemed"),
+    "downloaded": gettext_lazy("Downloaded"),
+    "accepted": gettext_lazy("Mailed"),
+    "failed": gettext_lazy("Mail refused"),
+    "unknown": gettext_lazy("Mail in doubt"),
+    "suppressed": gettext_lazy("Not written to: address stopped"),
+    "skipped": gettext_lazy("Not written to"),
+}
+STAGES = {
+    "draft": gettext_lazy("Published without a mail"),
+    "scheduled": gettext_lazy("Scheduled"),
+    "giving": gettext_lazy("Putting it into libraries"),
+    "preparing": gettext_lazy("Getting the mail ready"),
+    "waiting": gettext_lazy("The mail waits"),
+    "paused": gettext_lazy("Paused"),
+    "sending": gettext_lazy("Sending"),
+    "done": gettext_lazy("Sent"),
+}
+
+
+def of_funnel(numbers: Numbers, people: str) -> list[dict[str, object]]:
+    """A release's people, stage by stage; each stage leads to them on the page `people`."""
+    stages = [
+        (_("Entitled"), numbers.entitled, ""),
+        (_("In a library at once"), numbers.at_once, "library"),
+        (_("Mailed"), numbers.mailed, "accepted"),
+        (_("Redeemed"), numbers.redeemed, "redeemed"),
+        (_("Downloaded"), numbers.downloaded, "downloaded"),
+    ]
+    return [
+        {"label": label, "count": count, "href": f"{people}?state={state}"} for label, count, state in stages
+    ]
+
+
+def of_unmailed(counts: Mapping[str, int]) -> list[dict[str, object]]:
+    """The deliveries that came to nothing, by what became of them."""
+    return [
+        {"state": state, "count": counts[state], "words": STATES_OF_PEOPLE[state]}
+        for state in ("failed", "unknown", "suppressed", "skipped")
+        if counts.get(state)
+    ]
+
+
+def of_speed(progress: Progress) -> str:
+    """How fast a message goes out, and for how much longer."""
+    if progress.rate is None or progress.time_left is None:
+        return ""
+    minutes = -(-progress.time_left.seconds // 60) + progress.time_left.days * 24 * 60
+    left = ngettext("about %(minutes)s minute left", "about %(minutes)s minutes left", minutes)
+    return _("%(rate)s a minute, %(left)s") % {
+        "rate": number_format(round(progress.rate), force_grouping=True),
+        "left": left % {"minutes": minutes},
     }

@@ -1,0 +1,130 @@
+"""A release as it is put together: what, to whom, in which words; and when."""
+
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from django import forms
+from django.db.models import QuerySet
+from django.http import QueryDict
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from distribution.models import Release
+from distribution.services import choose_audience, choose_bundles
+from groups.models import Group
+from library.models import Bundle
+from messaging.models import Message
+from studio.forms.moments import LocalMoment
+
+
+class ComposeForm(forms.Form):
+    """The draft. Nothing is required: it is saved all the time, and the check says what is missing."""
+
+    title = forms.CharField(
+        label=gettext_lazy("Title"),
+        max_length=120,
+        required=False,
+        help_text=gettext_lazy("What members see in their library, “November: Dragon” for example."),
+    )
+    bundles = forms.ModelMultipleChoiceField(Bundle.objects.none(), required=False)
+    groups = forms.ModelMultipleChoiceField(Group.objects.none(), required=False)
+    rule = forms.ChoiceField(choices=Release.Rule.choices, required=False)
+    subject = forms.CharField(
+        label=gettext_lazy("Subject"),
+        max_length=150,
+        required=False,
+        help_text=gettext_lazy("Left empty, it is the title."),
+    )
+    body = forms.CharField(
+        label=gettext_lazy("Your words"),
+        max_length=20_000,
+        required=False,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 10}),
+        help_text=gettext_lazy("Markdown: **bold**, *slanted*, lists with a hyphen, [words](https://…)."),
+    )
+
+    def __init__(self, data: QueryDict | None = None, *, message: Message) -> None:
+        release = message.release
+        initial = {
+            "title": release.title,
+            "bundles": [item.bundle_id for item in release.items.all()],
+            "groups": [row.group_id for row in release.audience_rows.all()],
+            "rule": release.rule,
+            "subject": message.subject,
+            "body": message.body,
+        }
+        super().__init__(data, initial=initial)
+        self.message = message
+        self._choose_from("bundles", release.creator.bundles.live())
+        self._choose_from("groups", release.creator.groups.live())
+
+    def save(self) -> None:
+        """The draft is as the form says. Raises `distribution.services.AlreadyConfirmed`."""
+        release, chosen = self.message.release, self.cleaned_data
+        choose_bundles(release, chosen["bundles"])
+        choose_audience(release, chosen["groups"], chosen["rule"] or Release.Rule.AT_PUBLISHING)
+        release.title = chosen["title"]
+        Release.objects.filter(pk=release.pk, state=Release.State.DRAFT).update(title=release.title)
+        self.message.subject = chosen["subject"] or chosen["title"]
+        self.message.body = chosen["body"]
+        drafts = Message.objects.filter(pk=self.message.pk, state=Message.State.DRAFT)
+        drafts.update(subject=self.message.subject, body=self.message.body)
+
+    def chosen(self, name: str) -> set[str]:
+        """The values that are ticked, whether saved or just sent."""
+        return {str(getattr(value, "pk", value)) for value in self[name].value() or []}
+
+    def _choose_from(self, name: str, found: QuerySet[Any]) -> None:
+        field = cast("forms.ModelMultipleChoiceField[Any]", self.fields[name])
+        field.queryset = found
+        field.error_messages = {
+            **field.error_messages,
+            "invalid_choice": _("One of these is no longer there. Look at the list again."),
+        }
+
+
+class TimingForm(forms.Form):
+    """When it goes: now, at a time, or at the time a refusal offered."""
+
+    request_id = forms.UUIDField()
+    when = forms.ChoiceField(choices=[("now", "now"), ("at", "at")], required=False)
+    at = LocalMoment(label=gettext_lazy("Day and time"), required=False)
+    offer = forms.CharField(required=False, max_length=40)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if cleaned.get("offer"):
+            cleaned["at"] = _offered(cleaned["offer"])
+        elif cleaned.get("when") != "at":
+            cleaned["at"] = None
+            self.errors.pop("at", None)
+        elif "at" in cleaned and not cleaned["at"]:
+            self.add_error("at", _("Choose a day and a time."))
+        if cleaned.get("at") and cleaned["at"] <= timezone.now():
+            self.add_error("at", _("This time is past. Choose a later one, or send it now."))
+        return cleaned
+
+    @property
+    def due_at(self) -> datetime | None:
+        """The time that was asked for; None is now, or nothing that could be read."""
+        return self.cleaned_data.get("at") if self.is_bound and self.is_valid() else None
+
+    @property
+    def request(self) -> UUID:
+        """Which press this is: the same one twice is one message."""
+        request_id: UUID = self.cleaned_data["request_id"]
+        return request_id
+
+
+def _offered(text: str) -> datetime:
+    """The instant of a button we made. Anything else was not pressed by a person."""
+    try:
+        offered = datetime.fromisoformat(text)
+    except ValueError:
+        raise forms.ValidationError(_("Choose a day and a time.")) from None
+    if offered.tzinfo is None or abs(offered.year - timezone.now().year) > 1:
+        raise forms.ValidationError(_("Choose a time within a year from now."))
+    return offered

@@ -1,0 +1,218 @@
+"""A new release on one page of steps. The draft is saved all the time; what it would come to is said beside it."""
+
+from uuid import uuid4
+
+from csp.decorators import csp
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from distribution import tasks
+from distribution.models import Release
+from distribution.services import (
+    AlreadyConfirmed,
+    ReleaseRefused,
+    choose_bundles,
+    publish_release,
+    start_release,
+)
+from groups.models import Creator
+from library.services import StillUploading
+from messaging.models import Message
+from messaging.services import ConfirmRefused, TestRefused, confirm_message, outlook, send_test, start_message
+from messaging.services.discard import discard_draft
+from messaging.words import PLACEHOLDERS, WordsRefused
+from studio import queries, words
+from studio.forms.releases import ComposeForm, TimingForm
+from studio.scope import StudioRequest, of_creator, posted
+
+PEOPLE_A_PAGE = 100
+# The mail is shown as its reader's program would: styles of its own, and nothing that could run or be fetched.
+MAIL_POLICY = {
+    "default-src": ["'none'"],
+    "style-src": ["'unsafe-inline'"],
+    "frame-ancestors": ["'self'"],
+    "sandbox": True,
+}
+
+
+@of_creator
+@require_POST
+def start_draft(request: StudioRequest, creator: Creator) -> HttpResponse:
+    """A new draft, with the bundle in it that was just looked at."""
+    release = start_release(creator, now=timezone.now())
+    number = request.POST.get("bundle", "")
+    choose_bundles(release, creator.bundles.live().filter(pk=number if number.isdecimal() else 0))
+    return redirect("studio:compose", creator.slug, release.pk)
+
+
+@of_creator
+def compose(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
+    """The draft, saved whenever it is sent; htmx gets only what changed beside the form."""
+    message = _message_of(creator, pk)
+    if message.release.state != Release.State.DRAFT:
+        return redirect("studio:release", creator.slug, pk)
+    form = ComposeForm(posted(request), message=message)
+    if form.is_valid() and _saved(form) and not request.htmx:
+        messages.success(request, _("Saved."))
+        return redirect("studio:compose", creator.slug, pk)
+    return _page(request, creator, message, form)
+
+
+@of_creator
+@require_POST
+def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
+    """Saves the draft, then sends or schedules it; or says why not, and what is possible instead."""
+    message = _message_of(creator, pk)
+    form, timing = ComposeForm(request.POST, message=message), TimingForm(request.POST)
+    if message.release.state != Release.State.DRAFT:
+        return redirect("studio:release", creator.slug, pk)
+    if not (form.is_valid() and timing.is_valid() and _saved(form)):
+        return _page(request, creator, message, form, timing)
+    now = timezone.now()
+    due_at = timing.due_at or now
+    try:
+        confirm_message(message, request_id=timing.request, due_at=due_at, by=request.user, now=now)
+    except ConfirmRefused as refused:
+        return _page(request, creator, message, form, timing, refused=refused)
+    tasks.wake_release(pk)
+    return redirect("studio:release", creator.slug, pk)
+
+
+@of_creator
+@require_POST
+def publish(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
+    """Saves the draft, then gives it without a mail, now or at the chosen time."""
+    message = _message_of(creator, pk)
+    form, timing = ComposeForm(request.POST, message=message), TimingForm(request.POST)
+    if message.release.state != Release.State.DRAFT:
+        return redirect("studio:release", creator.slug, pk)
+    if not (form.is_valid() and timing.is_valid() and _saved(form)):
+        return _page(request, creator, message, form, timing)
+    now = timezone.now()
+    try:
+        publish_release(message.release, publish_at=timing.due_at or now, by=request.user, now=now)
+    except (ReleaseRefused, StillUploading) as refused:
+        return _page(request, creator, message, form, timing, refused=refused)
+    tasks.wake_release(pk)
+    return redirect("studio:release", creator.slug, pk)
+
+
+@of_creator
+@require_POST
+def test(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
+    """Saves the draft and sends its mail to the person who asks, and to nobody else."""
+    message = _message_of(creator, pk)
+    form = ComposeForm(request.POST, message=message)
+    if not (form.is_valid() and _saved(form)):
+        return _page(request, creator, message, form)
+    try:
+        address = send_test(message, to=request.user, now=timezone.now())
+    except (TestRefused, WordsRefused) as refused:
+        messages.error(request, str(refused))
+    else:
+        messages.success(request, _("A test is on its way to %(address)s.") % {"address": address})
+    return redirect("studio:compose", creator.slug, pk)
+
+
+@of_creator
+def delete_draft(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
+    """Asks once; what was confirmed is not deleted."""
+    release = get_object_or_404(creator.releases, pk=pk, state=Release.State.DRAFT)
+    if request.method != "POST":
+        return render(request, "studio/delete_draft.html", {"creator": creator, "release": release})
+    try:
+        discard_draft(release)
+    except AlreadyConfirmed as refused:
+        messages.error(request, str(refused))
+        return redirect("studio:release", creator.slug, pk)
+    messages.success(request, _("The draft is deleted."))
+    return redirect("studio:releases", creator.slug)
+
+
+@csp(MAIL_POLICY)  # type: ignore[untyped-decorator]
+@of_creator
+def preview(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
+    """The mail alone, for the frame on the page of steps, as one of its readers gets it."""
+    message = _message_of(creator, pk)
+    sample = queries.sample(message, request.GET.get("as", ""), now=timezone.now())
+    if sample.mail is None:
+        return HttpResponse(sample.problem, content_type="text/plain; charset=utf-8")
+    return HttpResponse(sample.mail.html)
+
+
+@of_creator
+def check_part(request: StudioRequest, creator: Creator, pk: int, part: str) -> HttpResponse:
+    """Who is in one part of the check, by name."""
+    message = _message_of(creator, pk)
+    if part not in words.PARTS_OF_CHECK:
+        raise Http404
+    found = queries.people_in_part(message, words.REASONS_OF_CHECK[part], now=timezone.now())
+    context = {
+        "creator": creator,
+        "release": message.release,
+        "heading": words.PARTS_OF_CHECK[part],
+        "page": Paginator(found, PEOPLE_A_PAGE).get_page(request.GET.get("page")),
+    }
+    return render(request, "studio/check_part.html", context)
+
+
+def _message_of(creator: Creator, pk: int) -> Message:
+    release = get_object_or_404(creator.releases.select_related("creator"), pk=pk)
+    message = start_message(release)
+    message.release = release
+    return message
+
+
+def _saved(form: ComposeForm) -> bool:
+    """Whether the draft is as the form says; somebody else may have confirmed it meanwhile."""
+    try:
+        form.save()
+    except AlreadyConfirmed as refused:
+        form.add_error(None, str(refused))
+        return False
+    return True
+
+
+def _page(
+    request: StudioRequest,
+    creator: Creator,
+    message: Message,
+    form: ComposeForm,
+    timing: TimingForm | None = None,
+    *,
+    refused: Exception | None = None,
+) -> HttpResponse:
+    now = timezone.now()
+    timing = timing or TimingForm(initial={"request_id": uuid4(), "when": "now"})
+    context = {
+        "creator": creator,
+        "message": message,
+        "release": message.release,
+        "form": form,
+        "timing": timing,
+        "refused": refused,
+        "outlook": (found := outlook(message, now=now, at=timing.due_at)),
+        "parts": words.of_check(found),
+        "steps": words.of_steps(
+            bundles=bool(form.chosen("bundles")),
+            groups=bool(form.chosen("groups")),
+            subject=bool(message.subject),
+        ),
+        "sample": queries.sample(message, request.POST.get("as") or request.GET.get("as", ""), now=now),
+        "readers": queries.readers(message, now=now),
+        "paces": queries.paces(message.release, now=now),
+    }
+    if request.htmx:
+        return render(request, "studio/compose_beside.html", context)
+    choices = {
+        "bundles": queries.bundle_choices(creator, form.chosen("bundles")),
+        "groups": queries.group_cards(creator, now=now),
+        "chosen_groups": form.chosen("groups"),
+        "placeholders": PLACEHOLDERS,
+    }
+    return render(request, "studio/compose.html", {**context, **choices})
