@@ -26,7 +26,8 @@ SAMPLE_LINES: Final = 100
 MOST_COLUMNS: Final = 1_000
 DELIMITERS: Final = ",;\t|"
 
-LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\n|\r(?=[^\n]))")
+# A CR that ends what was read so far may be half of a CRLF.
+LINE_END: Final = re.compile(r"\r\n|\n|\r(?=[^\n])")
 UNDECODED: Final = re.compile("[\udc80-\udcff]")  # how surrogateescape writes a byte it could not decode
 DECODED: Final = re.compile("[^\x00-\x7f\udc80-\udcff]")
 REPLACED: Final = re.compile("\ufffd")
@@ -189,7 +190,10 @@ def _find_delimiter(lines: list[str]) -> str:
 
 def _find_columns(records: list[_Record]) -> tuple[tuple[str, ...], list[list[str]], bool]:
     """The columns' labels, each of them once, the rows of people, and whether the first row was a heading."""
-    first, *others = [record for record in records if record.problem or any(map(str.strip, record.cells))]
+    used = [record for record in records if record.problem or any(map(str.strip, record.cells))]
+    if not used:
+        raise FileRefused(_("This file is empty."))
+    first, *others = used
     if first.problem:
         raise FileRefused(
             _("Line %(line)s cannot be read. %(reason)s") % {"line": first.line, "reason": first.problem}
@@ -197,7 +201,7 @@ def _find_columns(records: list[_Record]) -> tuple[tuple[str, ...], list[list[st
     if len(first.cells) > MOST_COLUMNS:
         raise FileRefused(
             _("This file has more than %(most)s columns; a list of people has a few dozen.")
-            % {"most": MOST_COLUMNS}
+            % {"most": f"{MOST_COLUMNS:,}"}
         )
     people = [record.cells for record in others]
     if any(map(_is_address, first.cells)):
@@ -324,11 +328,11 @@ def _lines(file: Readable, encoding: str) -> Iterator[str]:
     pending = ""
     for chunk in chain(_chunks(file), [b""]):
         pending += decoder.decode(chunk, final=not chunk)
-        end = 0
-        for match in LINE.finditer(pending):
-            yield match[0]
-            end = match.end()
-        pending = pending[end:]
+        start = 0
+        for match in LINE_END.finditer(pending):
+            yield pending[start : match.end()]
+            start = match.end()
+        pending = pending[start:]
         if len(pending) > LONGEST_LINE:
             pending = pending[: LONGEST_LINE + 1] + ("\r" if pending.endswith("\r") else "")
     if pending:

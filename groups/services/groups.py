@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count, F, QuerySet, Value
+from django.db.models import Count, F, Q, QuerySet, Value
 from django.db.models.functions import Greatest
 from django.utils.translation import gettext as _
 
@@ -86,14 +86,14 @@ def archive_group(group: Group, *, now: datetime) -> int:
         lock_tree(group)
         if Import.objects.filter(group=group.parent_id or group.pk, state=Import.State.APPLYING).exists():
             raise ImportUnderway(_("An import into this group is being applied. Wait until it is done."))
-        raise_rosters([group])
-        archived = Group.objects.filter(pk=group.pk) | Group.objects.filter(parent=group.pk)
+        branch = Group.objects.live().filter(Q(pk=group.pk) | Q(parent=group.pk))
+        raise_rosters(branch)
         ended = (
             Membership.objects.unended(now)
-            .filter(group__in=archived)
+            .filter(group__in=branch)
             .update(ended_at=Greatest(Value(now), F("started_at") + INSTANT))
         )
-        archived.live().update(archived_at=now)
+        branch.update(archived_at=now)
     return ended
 
 

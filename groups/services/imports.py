@@ -221,9 +221,10 @@ def request_apply(
                 epoch=F("epoch") + 1,
                 lease_until=None,
             )
-            if moved:
-                subject = f"{import_run.file_name} → {import_run.group}"
-                record(by, "apply import", subject, creator_id=import_run.group.creator_id, now=now)
+            if not moved:
+                raise NotChecked(_("The dry run has to finish first."))
+            subject = f"{import_run.file_name} → {import_run.group}"
+            record(by, "apply import", subject, creator_id=import_run.group.creator_id, now=now)
     except IntegrityError:
         raise ImportRunning(
             _("Another import into this group is being applied. Wait until it is done.")
@@ -255,7 +256,6 @@ def _guess_mapping(
     ids = {candidate.pk for candidate in live}
     by_name = {plain(sub.name): sub.pk for sub in live if sub.parent_id}
     kept = {tier: chosen for tier, chosen in remembered.tiers.items() if chosen in ids} if remembered else {}
-    tiers = {tier: by_name[tier] for tier in map(plain, survey.tiers) if tier in by_name}
     statuses = form.members or frozenset(map(plain, survey.statuses))
     return Mapping(
         columns=columns,
@@ -263,7 +263,7 @@ def _guess_mapping(
         if remembered and not group.parent_id and remembered.target in ids
         else group.pk,
         statuses=remembered.statuses if remembered else statuses,
-        tiers={**tiers, **kept},
+        tiers={**by_name, **kept},
     )
 
 

