@@ -11,14 +11,17 @@ from accounts.models import User
 from groups.imports.mapping import Mapping
 from groups.models import Group, Import, ImportRow
 from groups.services import (
+    add_contact,
     apply_import,
     applying,
     check_import,
     checking,
     choose_mapping,
+    imports,
     request_apply,
     summarise,
 )
+from groups.services.imports import NotChecked
 from rows.lease import take_lease
 from tests import samples
 from tests.factories import UserFactory
