@@ -207,9 +207,9 @@ class LibraryEntryQuerySet(models.QuerySet["LibraryEntry"]):
         return self.filter(Exists(Holding.objects.live().filter(entry=OuterRef("pk"))))
 
     def newest_first(self) -> Self:
-        """By the last time it was given (`given_at`), through holdings that are live."""
+        """By the last time it was given (`given_at`), through holdings that are live; together, in their order."""
         given_at = Max("holdings__given_at", filter=Q(holdings__ended_at=None))
-        return self.annotate(given_at=given_at).order_by(F("given_at").desc(nulls_last=True), "-pk")
+        return self.annotate(given_at=given_at).order_by(F("given_at").desc(nulls_last=True), "pk")
 
 
 class LibraryEntry(models.Model):
