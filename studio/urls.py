@@ -1,7 +1,7 @@
 from django.urls import path
 
 from studio import uploads
-from studio.views import bundles, compose, groups, home, imports, members, releases
+from studio.views import bundles, compose, groups, home, imports, members, releases, settings
 
 app_name = "studio"
 urlpatterns = [
@@ -41,5 +41,7 @@ urlpatterns = [
     path("<slug:slug>/releases/<int:pk>/confirm/", compose.confirm, name="confirm_release"),
     path("<slug:slug>/releases/<int:pk>/publish/", compose.publish, name="publish_release"),
     path("<slug:slug>/releases/<int:pk>/delete/", compose.delete_draft, name="delete_draft"),
+    path("<slug:slug>/settings/", settings.settings, name="settings"),
+    path("<slug:slug>/settings/groups/<int:pk>/", settings.set_pace, name="set_pace"),
     *uploads.urlpatterns,
 ]

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
+from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.text import get_text_list
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from groups.models import Group, Membership
+from groups.models import Creator, Group, Membership
 from groups.services.imports import Summary
 from messaging.services import Outlook, Progress
-from studio.queries import Joining, Numbers
+from studio.queries import Begun, Joining, Numbers
 
 
 def of_new_group(parent: Group | None) -> list[str]:
@@ -258,3 +259,35 @@ def of_speed(progress: Progress) -> str:
         "rate": number_format(round(progress.rate), force_grouping=True),
         "left": left % {"minutes": minutes},
     }
+
+
+def of_first_steps(begun: Begun, creator: Creator) -> list[dict[str, object]]:
+    """The checklist of somebody new; empty once everything on it is done."""
+    if begun.complete:
+        return []
+    steps = [
+        (
+            _("Make a group"),
+            begun.groups,
+            "create_group",
+            _("Your patrons, say, with a sub group for each tier."),
+        ),
+        (
+            _("Bring its members"),
+            begun.members,
+            "groups",
+            _("With an export from the platform they support you on, or a pasted list."),
+        ),
+        (_("Fill a bundle"), begun.bundles, "bundles", _("Drop the files they are to have.")),
+        (_("Release it"), begun.releases, "releases", _("You see who gets what before anything goes out.")),
+    ]
+    current = next(label for label, done, _page, _help in steps if not done)
+    return [
+        {
+            "label": label,
+            "state": "done" if done else "current" if label == current else "",
+            "href": "" if done else reverse(f"studio:{page}", args=[creator.slug]),
+            "help": "" if done else help_text,
+        }
+        for label, done, page, help_text in steps
+    ]

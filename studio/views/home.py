@@ -3,11 +3,17 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
+from accounts.addresses import AddressRefused
+from distribution.models import Release
+from groups.imports.values import ValueRefused
 from groups.models import Creator
 from groups.services import create_creator
-from studio import queries
+from groups.services.creators import ByInvitationOnly, DetailsMissing, SlugTaken
+from studio import queries, words
 from studio.forms.creators import CreatorForm
 from studio.scope import StudioRequest, of_creator, posted
+
+SHOWN = 5
 
 
 def start(request: StudioRequest) -> HttpResponse:
@@ -18,8 +24,12 @@ def start(request: StudioRequest) -> HttpResponse:
         return render(request, "studio/start.html", context)
     form = CreatorForm(posted(request), initial={"reply_to": request.user.email})
     if form.is_valid():
-        creator = create_creator(request.user, **form.cleaned_data, now=timezone.now())
-        return redirect("studio:home", creator.slug)
+        try:
+            creator = create_creator(request.user, **form.cleaned_data, now=timezone.now())
+        except (SlugTaken, DetailsMissing, ByInvitationOnly, AddressRefused, ValueRefused) as refused:
+            form.add_error(None, str(refused))
+        else:
+            return redirect("studio:home", creator.slug)
     return render(request, "studio/start.html", {**context, "form": form})
 
 
@@ -27,11 +37,16 @@ def start(request: StudioRequest) -> HttpResponse:
 def home(request: StudioRequest, creator: Creator) -> HttpResponse:
     """What there is to do, what went out, and what may go out next."""
     now = timezone.now()
-    releases = creator.releases.all()
+    releases, states = creator.releases.all(), Release.State
+    given = releases.filter(state__in=[states.GRANTING, states.PUBLISHED]).order_by("-publish_at")[:SHOWN]
     context = {
         "creator": creator,
-        "steps": queries.begun(creator),
+        "steps": words.of_first_steps(queries.begun(creator), creator),
         "groups": queries.group_cards(creator, now=now),
-        "drafts": releases.filter(state="draft")[:5],
+        "given": queries.release_rows(given),
+        "scheduled": queries.release_rows(
+            releases.filter(state=states.CONFIRMED).order_by("publish_at")[:SHOWN]
+        ),
+        "drafts": queries.release_rows(releases.filter(state=states.DRAFT)[:SHOWN]),
     }
     return render(request, "studio/home.html", context)

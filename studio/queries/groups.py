@@ -1,0 +1,116 @@
+"""Groups and their people: sizes, members, and what joining brings."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db.models import Count, F, Q, QuerySet
+from django.db.models.functions import Coalesce
+
+from distribution.models import Grant, Release, ReleaseItem
+from groups.models import Contact, Creator, Group, Membership
+from groups.services import who_gains_what
+from messaging import throttle
+from messaging.throttle import Meter
+
+
+@dataclass
+class GroupCard:
+    """A group with the number of its people; a main group counts everyone in its tree, each person once."""
+
+    group: Group
+    people: int
+    meter: Meter
+    sub_groups: list["GroupCard"] = field(default_factory=list)
+
+
+def group_cards(creator: Creator, *, now: datetime) -> list[GroupCard]:
+    """The live main groups with their live sub groups, sizes and meters: five queries, however many there are."""
+    live = Membership.objects.live(now).filter(group__creator=creator, group__archived_at=None)
+    sizes = dict(live.values_list("group").annotate(Count("contact", distinct=True)))
+    trees = dict(
+        live.annotate(root=Coalesce("group__parent_id", "group_id"))
+        .values_list("root")
+        .annotate(Count("contact", distinct=True))
+    )
+    # Main groups first, so that each sub group finds its parent's card.
+    groups = list(creator.groups.live().order_by(F("parent_id").asc(nulls_first=True), "name", "id"))
+    meters = throttle.meters(groups, now=now)
+    cards: dict[int, GroupCard] = {}
+    for group in groups:
+        if group.parent_id is None:
+            cards[group.pk] = GroupCard(group, trees.get(group.pk, 0), meters[group.pk])
+        elif parent := cards.get(group.parent_id):
+            group.parent = parent.group
+            parent.sub_groups.append(GroupCard(group, sizes.get(group.pk, 0), meters[group.pk]))
+    return list(cards.values())
+
+
+def members(
+    group: Group, *, q: str = "", sub_group: int | None = None, ended: bool = False, now: datetime
+) -> QuerySet[Membership]:
+    """The memberships a group's page lists, newest first: of its whole tree, or of one sub group in it."""
+    found = Membership.objects.filter(Q(group=group) | Q(group__parent=group))
+    found = found.filter(ended_at__lte=now) if ended else found.live(now)
+    if sub_group is not None:
+        found = found.filter(group_id=sub_group)
+    if q:
+        found = found.filter(Q(contact__name__icontains=q) | Q(contact__address_key__icontains=q))
+    return found.select_related("contact", "group").order_by("-id")
+
+
+def people_in(group: Group, *, now: datetime) -> int:
+    """How many people belong to `group` or its sub groups at `now`, each counted once."""
+    live = Membership.objects.live(now).filter(Q(group=group) | Q(group__parent=group))
+    return live.values("contact").distinct().count()
+
+
+@dataclass(frozen=True)
+class Joining:
+    """What people gain by joining a group: at once, from releases that also go to late joiners, and from then on."""
+
+    group: Group
+    people: int
+    bundles: int
+    hears_from: list[Group]
+    leaving: list[Group] = field(default_factory=list)
+    there_already: bool = False
+
+
+def joining(group: Group, address: str, *, now: datetime) -> Joining:
+    """What whoever has this address gains by joining `group`; what they were given before does not count as gain."""
+    contacts = Contact.objects.filter(creator=group.creator_id, address_key=address)
+    belonging = who_gains_what(group, contacts, now=now)
+    return Joining(
+        group=group,
+        people=1,
+        bundles=late_bundles(belonging.hears_from, contacts),
+        hears_from=belonging.hears_from,
+        leaving=list(belonging.leaving),
+        there_already=bool(belonging.there_already),
+    )
+
+
+def late_bundles(groups: list[Group], contacts: QuerySet[Contact] | None = None) -> int:
+    """How many bundles whoever starts to hear from `groups` is given at once, and `contacts` do not have yet."""
+    given = Release.objects.filter(
+        rule=Release.Rule.LATE_JOINERS,
+        state__in=[Release.State.GRANTING, Release.State.PUBLISHED],
+        audience_rows__group__in=groups,
+    )
+    items = ReleaseItem.objects.filter(release__in=given.values("pk"))
+    if contacts is not None:
+        had = Grant.objects.filter(contact__in=contacts).values("release")
+        items = items.exclude(bundle__in=ReleaseItem.objects.filter(release__in=had).values("bundle"))
+    return items.values("bundle").distinct().count()
+
+
+def given_bundles(contact: Contact) -> int:
+    """How many bundles a contact was given: what leaving a group does not take away."""
+    released = Grant.objects.filter(contact=contact).values("release")
+    return ReleaseItem.objects.filter(release__in=released).values("bundle").distinct().count()
+
+
+def memberships_of(creator: Creator) -> QuerySet[Membership]:
+    """Every membership, ended or not, in a group that is not archived."""
+    found = Membership.objects.filter(group__creator=creator, group__archived_at=None)
+    return found.select_related("group", "group__parent", "contact")

@@ -1,0 +1,167 @@
+"""Releases: what they would come to, what came of them, and their people."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import BigIntegerField, Count, Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast
+
+from distribution.audience import audience
+from distribution.models import Grant, Release
+from groups.models import Contact, Creator, Group
+from library.models import Download, Holding
+from messaging import throttle
+from messaging.mail import Mail
+from messaging.models import Chunk, Delivery, Message
+from messaging.services import Progress, deliveries_in, preview
+from messaging.services.plan import with_outcome
+from messaging.throttle import Meter
+from messaging.words import WordsRefused
+from studio.queries.bundles import BundleCard, bundle_cards
+
+# More would make the page of steps heavy; what is chosen is always among them.
+MOST_CHOICES = 100
+MOST_READERS = 25
+
+
+def bundle_choices(creator: Creator, chosen: set[str]) -> list[tuple[BundleCard, bool]]:
+    """The bundles a release may hold, newest first, and whether each is chosen; those chosen are never left out."""
+    bundles = creator.bundles.live().order_by("-created_at", "-id")
+    newest = list(bundles.values_list("pk", flat=True)[:MOST_CHOICES])
+    ticked = [number for number in chosen if number.isdecimal()]
+    cards = bundle_cards(bundles.filter(pk__in=[*newest, *ticked]))
+    return [(card, str(card.bundle.pk) in chosen) for card in cards]
+
+
+def paces(release: Release, *, now: datetime) -> list[tuple[Group, Meter]]:
+    """The meter of each group that a message to this release's audience charges."""
+    named = Group.objects.filter(release_rows__release=release)
+    charged = throttle.groups_charged(named, now=now)
+    meters = throttle.meters(charged, now=now)
+    return [(group, meters[group.pk]) for group in charged]
+
+
+def readers(message: Message, *, now: datetime) -> QuerySet[Contact]:
+    """Some of those who would get the mail, to look at it as one of them."""
+    return audience(message.release, now).order_by("pk")[:MOST_READERS]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A mail as one of its readers gets it; without a mail the reason why there is none."""
+
+    mail: Mail | None
+    problem: str
+    reader: Contact | None
+
+
+def sample(message: Message, reader: str, *, now: datetime) -> Sample:
+    """The mail as the contact with this number gets it, if they are in the audience; otherwise as somebody made up."""
+    contact = audience(message.release, now).filter(pk=reader).first() if reader.isdecimal() else None
+    try:
+        return Sample(preview(message, contact=contact, now=now), "", contact)
+    except WordsRefused as refused:
+        return Sample(None, str(refused), contact)
+
+
+def people_in_part(message: Message, reason: str, *, now: datetime) -> QuerySet[Contact]:
+    """Who is in one part of the check; the part of those who are mailed has no reason."""
+    people = with_outcome(audience(message.release, now), message.release)
+    return people.filter(reason=reason).order_by("name", "pk")
+
+
+@dataclass(frozen=True)
+class ReleaseRow:
+    """A release in a list, with its numbers."""
+
+    release: Release
+    message: Message | None
+    mailed: int
+    redeemed: int
+
+
+def release_rows(releases: Iterable[Release]) -> list[ReleaseRow]:
+    """Three queries, however many releases."""
+    releases = list(releases)
+    messages = {message.release_id: message for message in Message.objects.filter(release__in=releases)}
+    accepted = Sum(Cast(KeyTextTransform("accepted", "tally"), BigIntegerField()))
+    tallies = Chunk.objects.filter(message__in=messages.values()).values_list("message")
+    mailed = {pk: number or 0 for pk, number in tallies.annotate(accepted=accepted)}
+    redeemed = dict(
+        Grant.objects.filter(release__in=releases, redeemed_at__isnull=False)
+        .values_list("release")
+        .annotate(Count("pk"))
+    )
+    return [
+        ReleaseRow(
+            release,
+            message := messages.get(release.pk),
+            mailed.get(message.pk, 0) if message else 0,
+            redeemed.get(release.pk, 0),
+        )
+        for release in releases
+    ]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What became of a release, in distinct people. `late` joined later: granted, not mailed."""
+
+    entitled: int
+    at_once: int
+    mailed: int
+    redeemed: int
+    downloaded: int
+    late: int
+
+
+def numbers(release: Release, message: Message, progress: Progress) -> Numbers:
+    """Three counts, whatever the size of the release."""
+    return Numbers(
+        entitled=release.granted,
+        at_once=release.held,
+        mailed=progress.counts.get(Delivery.State.ACCEPTED, 0),
+        redeemed=Grant.objects.filter(release=release, redeemed_at__isnull=False).count(),
+        downloaded=downloaders(release).count(),
+        late=max(0, release.granted - message.planned) if message.planned_at else 0,
+    )
+
+
+def downloaders(release: Release) -> QuerySet[Download, int]:
+    """The ids of the accounts that hold this release and took something of it."""
+    held = Holding.objects.live().filter(
+        entry__user=OuterRef("user"), version=OuterRef("version"), origin_key=release.origin_key
+    )
+    taken = Download.objects.filter(Exists(held), version__release_items__release=release)
+    return taken.values_list("user", flat=True).distinct()
+
+
+def recipients(release: Release, message: Message, *, state: str, q: str) -> QuerySet[Grant]:
+    """The people of a release in one state, by the states of `words.STATES_OF_PEOPLE`."""
+    found = Grant.objects.filter(release=release).select_related("contact")
+    waiting = Q(redeemed_at=None, contact__account=None)
+    match state:
+        case "waiting":
+            found = found.filter(waiting)
+        case "library":
+            found = found.exclude(waiting)
+        case "redeemed":
+            found = found.filter(redeemed_at__isnull=False)
+        case "downloaded":
+            found = found.filter(contact__account__in=downloaders(release))
+        case "accepted" | "failed" | "unknown" | "suppressed" | "skipped":
+            told = deliveries_in(message, Delivery.State(state)).order_by()
+            found = found.filter(contact__in=told.values("contact"))
+    if q:
+        found = found.filter(Q(contact__name__icontains=q) | Q(contact__address_key__icontains=q))
+    return found.order_by("contact")
+
+
+def with_deliveries(message: Message, grants: Iterable[Grant]) -> list[tuple[Grant, Delivery | None]]:
+    """Each grant with what became of its mail: one query for a page."""
+    grants = list(grants)
+    told = Delivery.objects.filter(message=message, contact__in=[grant.contact_id for grant in grants])
+    by_contact = {delivery.contact_id: delivery for delivery in told}
+    return [(grant, by_contact.get(grant.contact_id)) for grant in grants]
