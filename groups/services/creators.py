@@ -61,7 +61,7 @@ def create_creator(
         except IntegrityError:
             raise SlugTaken(_("Somebody has “%(slug)s” already. Choose another.") % {"slug": slug}) from None
         Staff.objects.create(creator=creator, user=user)
-        record(user, "create creator", creator.slug, creator_id=creator.pk, now=now)
+        record(user, "created creator", creator.slug, creator_id=creator.pk, now=now)
     return creator
 
 
@@ -70,7 +70,7 @@ def approve_creator(creator: Creator, *, by: User, now: datetime) -> bool:
     with transaction.atomic():
         changed = Creator.objects.filter(pk=creator.pk, approved_at=None).update(approved_at=now)
         if changed:
-            record(by, "approve creator", creator.slug, creator_id=creator.pk, now=now)
+            record(by, "approved creator", creator.slug, creator_id=creator.pk, now=now)
     return bool(changed)
 
 
@@ -79,7 +79,7 @@ def pause_creator(creator: Creator, *, by: User, now: datetime) -> bool:
     with transaction.atomic():
         changed = Creator.objects.filter(pk=creator.pk, paused_at=None).update(paused_at=now)
         if changed:
-            record(by, "pause creator", creator.slug, creator_id=creator.pk, now=now)
+            record(by, "paused creator", creator.slug, creator_id=creator.pk, now=now)
     return bool(changed)
 
 
@@ -88,5 +88,5 @@ def resume_creator(creator: Creator, *, by: User, now: datetime) -> bool:
     with transaction.atomic():
         changed = Creator.objects.filter(pk=creator.pk, paused_at__isnull=False).update(paused_at=None)
         if changed:
-            record(by, "resume creator", creator.slug, creator_id=creator.pk, now=now)
+            record(by, "resumed creator", creator.slug, creator_id=creator.pk, now=now)
     return bool(changed)

@@ -224,7 +224,7 @@ def request_apply(
             if not moved:
                 raise NotChecked(_("The dry run has to finish first."))
             subject = f"{import_run.file_name} → {import_run.group}"
-            record(by, "apply import", subject, creator_id=import_run.group.creator_id, now=now)
+            record(by, "applied import", subject, creator_id=import_run.group.creator_id, now=now)
     except IntegrityError:
         raise ImportRunning(
             _("Another import into this group is being applied. Wait until it is done.")

@@ -25,7 +25,7 @@ def test_whoever_fills_in_the_form_owns_a_creator(member: User, now: datetime) -
 
     assert Staff.objects.get(creator=creator).user == member
     assert (creator.reply_to, creator.approved_at) == ("mia@example.org", now)
-    assert AuditEvent.objects.get(creator_id=creator.pk).verb == "create creator"
+    assert AuditEvent.objects.get(creator_id=creator.pk).verb == "created creator"
 
 
 def test_where_admins_approve_a_new_creator_waits(

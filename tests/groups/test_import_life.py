@@ -227,7 +227,7 @@ def test_asking_twice_applies_once(patrons: Group, owner: User, now: datetime) -
     run = checked(patrons, OCTOBER, by=owner, now=now)
     for _time in range(2):
         request_apply(run, consent=True, gone_at=None, by=owner, now=now)
-    assert AuditEvent.objects.filter(verb="apply import").count() == 1
+    assert AuditEvent.objects.filter(verb="applied import").count() == 1
 
     assert apply_import(run.pk, now=now)
     assert not apply_import(run.pk, now=now)

@@ -55,7 +55,7 @@ def test_applying_makes_contacts_with_ids_and_one_membership_each(
     assert membership.brought_by == run
     leaving = Membership.objects.get(contact__outside_ids__value="4100012")
     assert leaving.ended_at == datetime(2026, 11, 14, tzinfo=UTC)
-    assert AuditEvent.objects.filter(verb="apply import", creator_id=patrons.creator_id).count() == 1
+    assert AuditEvent.objects.filter(verb="applied import", creator_id=patrons.creator_id).count() == 1
 
 
 def test_the_same_file_twice_changes_nothing(patrons: Group, owner: User, now: datetime) -> None:
