@@ -57,12 +57,13 @@ function send(method, url, { token, body, headers = {}, progress, signal }) {
 }
 
 // What failed on the way is tried again: after 1, 2, 4 … 30 seconds, and not while there is no network.
-async function patiently(action, signal) {
+async function patiently(action, signal, trouble) {
   for (let attempt = 0; ; attempt++) {
     try {
       return await action();
     } catch (error) {
       if (!(error instanceof Again) || attempt + 1 >= ATTEMPTS) throw error;
+      trouble?.();
       await later(Math.min(30, 2 ** attempt) * 1000 * (0.75 + Math.random() / 2));
       if (!navigator.onLine) await new Promise((back) => addEventListener("online", back, { once: true }));
       if (signal.aborted) throw new Stopped();
@@ -96,11 +97,11 @@ async function digestOf(blob) {
 
 const language = document.documentElement.lang || undefined;
 
+// As the server writes sizes: steps of 1,024.
 export function bytes(n) {
-  const unit = ["byte", "kilobyte", "megabyte", "gigabyte"][Math.min(3, Math.floor(Math.log10(n || 1) / 3))];
-  const scale = { byte: 1, kilobyte: 1e3, megabyte: 1e6, gigabyte: 1e9 }[unit];
-  const digits = unit === "gigabyte" ? 1 : 0;
-  return new Intl.NumberFormat(language, { style: "unit", unit, maximumFractionDigits: digits }).format(n / scale);
+  const step = Math.min(3, Math.floor(Math.log2(n || 1) / 10));
+  const number = new Intl.NumberFormat(language, { maximumFractionDigits: step ? 1 : 0 }).format(n / 1024 ** step);
+  return `${number} ${["bytes", "KB", "MB", "GB"][step]}`;
 }
 
 export function duration(seconds) {
@@ -193,7 +194,7 @@ class Upload {
         this.flying.set(number, loaded);
         this.show();
       };
-      await patiently(() => send("PUT", `${this.url}parts/${number}/`, { token: this.token, body: blob, headers, progress, signal }), signal);
+      await patiently(() => send("PUT", `${this.url}parts/${number}/`, { token: this.token, body: blob, headers, progress, signal }), signal, () => this.say("again"));
       this.done.add(number);
     } catch (error) {
       // The file was changed or taken away on the person's own disk.
@@ -264,7 +265,7 @@ class Upload {
 
   end(tone, word) {
     this.over = true;
-    this.row.dataset.tone = tone;
+    this.tone = tone;
     this.pauseButton.hidden = this.cancelButton.hidden = this.bar.hidden = true;
     this.say(word);
     this.uploader.count();
@@ -337,11 +338,17 @@ class Uploader {
   }
 
   count() {
-    const done = this.all.filter((upload) => upload.over).length;
-    const parts = [this.words.summary.replace("{done}", done).replace("{all}", this.all.length)];
-    if (this.leftOut) parts.push(this.words.left_out.replace("{n}", this.leftOut));
-    this.summary.textContent = this.all.length || this.leftOut ? parts.join(" ") : "";
-    if (this.all.length && !this.running) this.section.dispatchEvent(new CustomEvent("uploads:done", { bubbles: true }));
+    const asked = this.all.filter((upload) => upload.tone !== "");
+    const refused = asked.filter((upload) => upload.tone === "bad").length;
+    const said = [];
+    if (asked.length) said.push(this.words.summary.replace("{done}", asked.filter((upload) => upload.over).length - refused).replace("{all}", asked.length));
+    if (refused) said.push(this.words.summary_refused.replace("{n}", refused));
+    if (this.leftOut) said.push(this.words.left_out.replace("{n}", this.leftOut));
+    this.summary.textContent = said.join(" ");
+    if (!this.all.length || this.running) return;
+    // What the server knows of is in its list from now on; here stays only what never got that far.
+    for (const upload of this.all) if (upload.id || upload.tone === "") upload.row.remove();
+    this.section.dispatchEvent(new CustomEvent("uploads:done", { bubbles: true }));
   }
 }
 
