@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 PAGE = 10_000
 CHUNK = 500
-LEASE_SECONDS = 60
+LEASE_SECONDS = 30
 
 
 class LeaseLost(Exception):
