@@ -160,6 +160,10 @@ CELERY_TASK_ROUTES = {
     "distribution.*": {"queue": "mail"},
     "library.*": {"queue": "files"},
 }
+# Threads: a worker that is asked to stop tells its senders, who then end between two mails. Forked children do not
+# hear of it. And only as much is fetched as is worked on, so nothing lies waiting behind a long send.
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = "UTC"
