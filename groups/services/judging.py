@@ -55,8 +55,7 @@ def gone_memberships(import_run: Import) -> QuerySet[Membership]:
     )
     outside_ids = OutsideId.objects.filter(contact=OuterRef("contact"))
     of_this_kind = Exists(outside_ids.filter(source=source)) if source else ~Exists(outside_ids)
-    gone = live_memberships(import_run).filter(of_this_kind, ~Exists(listed), brought_by__isnull=False)
-    return gone.filter(started_at__lt=_as_of(import_run))
+    return live_memberships(import_run).filter(of_this_kind, ~Exists(listed), brought_by__isnull=False)
 
 
 def judge_rows(import_run: Import, rows: list[ImportRow]) -> list[Judged]:
