@@ -13,6 +13,7 @@ from messaging.services.confirm import (
     start_message,
     unschedule_message,
 )
+from messaging.services.discard import discard_draft
 from messaging.services.outlook import Outlook, outlook
 from messaging.services.plan import begin_sending, plan_deliveries
 from messaging.services.preferences import preference_of, set_preference
@@ -34,6 +35,7 @@ __all__ = [
     "close_chunk",
     "confirm_message",
     "deliveries_in",
+    "discard_draft",
     "finish_message",
     "open_chunk",
     "outlook",

@@ -14,7 +14,8 @@ def discard_draft(release: Release) -> None:
     Raises `AlreadyConfirmed`: what was confirmed has to be taken back first, what was given stays on record.
     """
     with transaction.atomic():
-        # Under this lock nobody confirms it, with or without a message.
+        # The message first, as confirming takes it first; under the release's lock nobody publishes it without one.
+        list(Message.objects.select_for_update(no_key=True).filter(release=release.pk))
         found = Release.objects.select_for_update(no_key=True).filter(pk=release.pk).first()
         if found is None:
             return
