@@ -265,8 +265,6 @@ def _place(upload: Upload, sha256: str, finding: Finding, *, now: datetime) -> s
     Returns the key of the bytes that are kept.
     """
     with transaction.atomic():
-        if not keep_lease(upload, seconds=VERIFY_LEASE_SECONDS):
-            raise _LeaseLost
         ours = Blob(
             creator_id=upload.bundle.creator_id,
             sha256=sha256,

@@ -1,21 +1,26 @@
 import hashlib
 import io
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import boto3
 import pytest
 from django.conf import LazySettings
 from django.db import connection
+from moto import mock_aws
 
 from accounts.models import User
 from groups.models import Creator
 from library import services, tasks
+from library.archives import zip_of
 from library.kinds import FileRefused
 from library.models import Blob, Bundle, File, Upload, UploadPart
 from library.names import NameRefused
 from library.services import uploads
+from library.services.downloads import Package
 from library.storage import DiskStorage, Part, PartDamaged, StorageDown, storage
 from tests import factories
 
@@ -431,6 +436,24 @@ def test_ringing_the_worker_checks_the_upload_and_no_broker_is_no_fault(
     tasks.wake(upload)
 
 
+@mock_aws
+def test_the_whole_way_through_a_bucket(
+    bundle: Bundle, place: Send, now: datetime, settings: LazySettings
+) -> None:
+    settings.S3_BUCKET, settings.S3_ACCESS_KEY, settings.S3_SECRET_KEY = "whole-way", "k", "s"
+    client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s")
+    client.create_bucket(Bucket="whole-way")
+    assert place(bundle, "a.zip", b"no ZIP at all").state == State.REFUSED
+    assert place(bundle, "a.txt", b"words").state == State.DONE
+    assert place(bundle, "b.txt", b"words").state == State.DONE
+    blob = Blob.objects.get()
+    assert [found["Key"] for found in client.list_objects_v2(Bucket="whole-way")["Contents"]] == [
+        f"blobs/{blob.storage_key}"
+    ]
+    archive = zip_of(Package("Dragon", [services.seal_version(bundle, now=now)]))
+    assert b"".join(archive).count(b"words") == 2
+
+
 # --- races ----------------------------------------------------------------------------------------
 
 
@@ -526,3 +549,39 @@ def test_sealing_waits_for_a_file_that_is_being_placed(bundle: Bundle, send: Sen
         assert state == State.DONE
         if not isinstance(sealed, services.StillUploading):
             assert sealed.files.filter(path=upload.path).exists()  # type: ignore[attr-defined]
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_files_placed_at_once_after_sealing_open_one_next_version(
+    bundle: Bundle, place: Send, send: Send, now: datetime
+) -> None:
+    place(bundle, "first.txt", b"words")
+    services.seal_version(bundle, now=now)
+    waiting = [send(bundle, f"{n}.txt", f"more {n}".encode()) for n in range(8)]
+    jobs = [lambda pk=upload.pk: services.verify_upload(pk, now=now) for upload in waiting]
+    assert in_threads(*jobs) == [State.DONE] * 8
+    assert list(bundle.versions.values_list("number", flat=True)) == [2, 1]
+    assert bundle.versions.get(number=2).files.count() == 9
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_a_file_removed_while_it_is_sealed_stays_in_what_was_sealed(
+    bundle: Bundle, place: Send, now: datetime
+) -> None:
+    for number in range(12):
+        place(bundle, "kept.txt", f"kept {number}".encode())
+        place(bundle, "gone.txt", f"gone {number}".encode())
+        file = File.objects.filter(path="gone.txt").latest("pk")
+
+        def seal() -> list[str]:
+            version = services.seal_version(bundle, now=now)
+            sealed = list(version.files.values_list("path", flat=True))
+            time.sleep(0.05)
+            assert list(version.files.values_list("path", flat=True)) == sealed
+            return sealed
+
+        sealed, removed = in_threads(seal, lambda file=file: services.remove_file(file, now=now))
+        assert sealed in (["gone.txt", "kept.txt"], ["kept.txt"])
+        assert removed is None or isinstance(removed, services.FileMoved)
