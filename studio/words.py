@@ -149,18 +149,18 @@ def of_import_parts(parts: Mapping[str, int], current: str) -> list[dict[str, ob
 
 
 def of_result(summary: Summary) -> str:
-    """What an applied import did, in numbers."""
+    """What an applied import did, in numbers; what did not happen is not listed."""
     verdicts = summary.verdicts
-    return _(
-        "%(new)s joined, %(returned)s came back, %(moved)s moved to another group, %(changed)s changed, %(ended)s ended; %(unchanged)s stayed as they were."
-    ) % {
-        "new": verdicts["new"],
-        "returned": verdicts["returned"],
-        "moved": verdicts["moved"],
-        "changed": verdicts["changed"],
-        "ended": summary.ended,
-        "unchanged": verdicts["unchanged"],
-    }
+    done = [
+        (verdicts["new"], _("%(count)s joined")),
+        (verdicts["returned"], _("%(count)s came back")),
+        (verdicts["moved"], _("%(count)s moved to another group")),
+        (verdicts["changed"], _("%(count)s changed")),
+        (summary.ended, _("%(count)s ended")),
+        (verdicts["unchanged"], _("%(count)s stayed as they were")),
+    ]
+    said = [words % {"count": number_format(count, force_grouping=True)} for count, words in done if count]
+    return f"{get_text_list(said, _('and'))}." if said else _("Nothing had to be changed.")
 
 
 # What each part of the check is called in its address, and the reason its people carry.

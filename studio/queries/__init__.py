@@ -16,7 +16,9 @@ from studio.queries.groups import (
     late_bundles,
     members,
     memberships_of,
+    pace_of,
     people_in,
+    tightest,
 )
 from studio.queries.home import (
     Begun,
@@ -81,6 +83,7 @@ __all__ = [
     "members",
     "memberships_of",
     "numbers",
+    "pace_of",
     "paces",
     "people_in",
     "people_in_part",
@@ -88,6 +91,7 @@ __all__ = [
     "recipients",
     "release_rows",
     "sample",
+    "tightest",
     "unfinished_uploads",
     "with_deliveries",
 ]

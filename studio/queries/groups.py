@@ -1,5 +1,6 @@
 """Groups and their people: sizes, members, and what joining brings."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,7 +16,10 @@ from messaging.throttle import Meter
 
 @dataclass
 class GroupCard:
-    """A group with the number of its people; a main group counts everyone in its tree, each person once."""
+    """A group with the number of its people; a main group counts everyone in its tree, each person once.
+
+    `meter` is the one that stops a message to it first: such a message charges each group it reaches.
+    """
 
     group: Group
     people: int
@@ -35,14 +39,32 @@ def group_cards(creator: Creator, *, now: datetime) -> list[GroupCard]:
     # Main groups first, so that each sub group finds its parent's card.
     groups = list(creator.groups.live().order_by(F("parent_id").asc(nulls_first=True), "name", "id"))
     meters = throttle.meters(groups, now=now)
+    charged = {pk: meter for pk, meter in meters.items() if sizes.get(pk)}
     cards: dict[int, GroupCard] = {}
     for group in groups:
         if group.parent_id is None:
-            cards[group.pk] = GroupCard(group, trees.get(group.pk, 0), meters[group.pk])
+            reached = [other.pk for other in groups if group.pk in {other.pk, other.parent_id}]
+            meter = tightest(charged, reached) or meters[group.pk]
+            cards[group.pk] = GroupCard(group, trees.get(group.pk, 0), meter)
         elif parent := cards.get(group.parent_id):
             group.parent = parent.group
-            parent.sub_groups.append(GroupCard(group, sizes.get(group.pk, 0), meters[group.pk]))
+            meter = tightest(charged, [group.pk, parent.group.pk]) or meters[group.pk]
+            parent.sub_groups.append(GroupCard(group, sizes.get(group.pk, 0), meter))
     return list(cards.values())
+
+
+def pace_of(group: Group, *, now: datetime) -> Meter:
+    """What may still be sent to `group`: the meter that stops a message to it first."""
+    meters = throttle.meters(throttle.groups_charged([group], now=now), now=now)
+    return tightest(meters, meters) or throttle.meter(group, now)
+
+
+def tightest(meters: Mapping[int, Meter], groups: Iterable[int]) -> Meter | None:
+    """Of the meters of those `groups` that a message charges the one that leaves the least; None if none is charged."""
+    found = [meters[pk] for pk in groups if pk in meters]
+    return min(
+        found, key=lambda meter: (meter.left, -meter.next_at.timestamp(), -meter.month_used), default=None
+    )
 
 
 def members(

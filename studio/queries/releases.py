@@ -20,6 +20,7 @@ from messaging.services.plan import with_outcome
 from messaging.throttle import Meter
 from messaging.words import WordsRefused
 from studio.queries.bundles import BundleCard, bundle_cards
+from studio.queries.groups import tightest
 
 # More would make the page of steps heavy; what is chosen is always among them.
 MOST_CHOICES = 100
@@ -35,12 +36,20 @@ def bundle_choices(creator: Creator, chosen: set[str]) -> list[tuple[BundleCard,
     return [(card, str(card.bundle.pk) in chosen) for card in cards]
 
 
-def paces(release: Release, *, now: datetime) -> list[tuple[Group, Meter]]:
-    """The meter of each group that a message to this release's audience charges."""
+@dataclass(frozen=True)
+class Paces:
+    """The meters that a message to a release's audience charges, and the one of them that leaves the least."""
+
+    each: list[tuple[Group, Meter]]
+    tightest: Meter | None
+
+
+def paces(release: Release, *, now: datetime) -> Paces:
+    """Four queries, however many groups."""
     named = Group.objects.filter(release_rows__release=release)
     charged = throttle.groups_charged(named, now=now)
     meters = throttle.meters(charged, now=now)
-    return [(group, meters[group.pk]) for group in charged]
+    return Paces([(group, meters[group.pk]) for group in charged], tightest(meters, meters))
 
 
 def readers(message: Message, *, now: datetime) -> QuerySet[Contact]:

@@ -9,12 +9,11 @@ from groups import services
 from groups.imports.values import ValueRefused
 from groups.models import Creator, Group
 from groups.services.groups import GroupNameTaken, ImportUnderway, NameMissing, OneLevelOnly
-from messaging import throttle
 from studio import queries, words
 from studio.forms.groups import GroupForm, MemberFilter, NameForm
 from studio.scope import StudioRequest, of_creator, posted
 
-MEMBERS_A_PAGE = 50
+MEMBERS_A_PAGE = 25
 
 
 @of_creator
@@ -62,7 +61,7 @@ def group(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
         "sub_groups": group.sub_groups.live(),
         "page": Paginator(found, MEMBERS_A_PAGE).get_page(request.GET.get("page")),
         "imports": group.imports.order_by("-created_at", "-id")[:5],
-        "meter": throttle.meter(group, now),
+        "meter": queries.pace_of(group, now=now),
         "left": queries.memberships_of(creator).filter(group=group, pk=chosen["left"]).first(),
     }
     return render(request, "studio/group.html", context)
