@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-PATREON_2026 = (
+# As the platform prints them, so that they can be compared with a real export by eye.
+PATREON_2026 = (  # noqa: SIM905
     "Name,Email,Discord,Patron Status,Follows You,Free Member,Free Trial,Lifetime Amount,Pledge Amount,"
     "Charge Frequency,Tier,Addressee,Street,City,State,Zip,Country,Phone,Patronage Since Date,Last Charge Date,"
     "Last Charge Status,Additional Details,User ID,Last Updated,Currency,Max Posts,Access Expiration,"
     "Next Charge Date,Full country name,Subscription Source"
 ).split(",")
-PATREON_2023 = (
+PATREON_2023 = (  # noqa: SIM905
     "Name,Email,Twitter,Discord,Patron Status,Follows You,Lifetime Amount,Pledge Amount,Charge Frequency,Tier,"
     "Addressee,Street,City,State,Zip,Country,Phone,Patronage Since Date,Last Charge Date,Last Charge Status,"
     "Additional Details,User ID,Last Updated,Currency,Max Posts,Access Expiration,Next Charge Date"
