@@ -267,6 +267,8 @@ if S3_BUCKET:
             "default_acl": None,
             "location": "private",
             "querystring_auth": True,
+            # A file being read lies on disk beyond this; the default keeps all of it in memory.
+            "max_memory_size": 8 * 1024**2,
         },
     }
 STORAGES: dict[str, dict[str, Any]] = {
