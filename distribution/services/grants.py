@@ -34,10 +34,15 @@ def fan_out_grants(release_id: int, *, now: datetime, page: int = PAGE) -> bool:
     release = Release.objects.due(now).filter(pk=release_id).first()
     if release is None or take_lease(release, seconds=LEASE_SECONDS) is None:
         return False
+    # Due still: between the look and the lease another worker may have published it, or its creator taken it back.
+    # The due moment, not this one: a worker that was away for a day changes nobody's share.
+    begun = Release.objects.due(now).filter(pk=release.pk, epoch=release.epoch)
+    if not begun.update(state=Release.State.GRANTING, as_of=F("publish_at")):
+        end_lease(release)
+        return False
+    # Never the epoch: who took the lease since then has another, and must not be mistaken for us.
+    release.refresh_from_db(fields=["as_of", "cursor"])
     try:
-        # The due moment, not this one: a worker that was away for a day changes nobody's share.
-        _ours(release, state=Release.State.GRANTING, as_of=F("publish_at"))
-        release.refresh_from_db()
         groups, gift = reached_groups(release), Gift.of(release)
         while _give_page(release, gift, groups, now, page):
             pass

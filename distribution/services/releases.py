@@ -87,7 +87,7 @@ def confirm_release(release: Release, *, publish_at: datetime, by: User, now: da
         if not Group.objects.live().filter(release_rows__release=release).exists():
             raise NobodyChosen(_("Nobody would get this yet: choose at least one group."))
         _pin_versions(release, now)
-        record(by, "confirm", f"release {release.pk}", creator_id=release.creator_id, now=now)
+        record(by, "confirmed release", f"release {release.pk}", creator_id=release.creator_id, now=now)
     release.refresh_from_db()
 
 
