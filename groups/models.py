@@ -205,7 +205,6 @@ class Import(Lease):
     file_name = models.CharField(max_length=200)
     # The name in the default storage.
     stored_as = models.CharField(max_length=200)
-    file_sha256 = models.CharField(max_length=64)
     # A key of groups.imports.formats.FORMATS.
     format = models.CharField(max_length=20)
     # How the bytes are read (groups.imports.reading.Layout), found once.

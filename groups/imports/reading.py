@@ -245,21 +245,22 @@ def _is_address(cell: str) -> bool:
 
 
 def _find_problem(record: _Record, layout: Layout) -> BadRow | None:
-    reason, column = record.problem, ""
+    if record.problem:
+        return BadRow(record.line, "", record.problem, shown(record.text))
+    reason = sign = ""
     wrong = (REPLACED if layout.encoding == "utf-16" else UNDECODED).search(record.text)
-    if reason:
-        pass
-    elif "\x00" in record.text:
-        reason, column = _("There is a NUL character in this row."), _column_with("\x00", record, layout)
+    if "\x00" in record.text:
+        reason, sign = _("There is a NUL character in this row."), "\x00"
     elif wrong:
         reason = _("Some letters of this row are in another encoding than the rest of the file.")
-        column = _column_with(wrong[0], record, layout)
+        sign = wrong[0]
     elif any(map(str.strip, record.cells[len(layout.columns) :])):
         reason = _(
-            "This row has more cells than there are columns. A comma inside a cell needs quotation marks."
+            "This row has more cells than there are columns. Put a cell with a comma in quotation marks."
         )
     elif not record.ended and len(record.cells) < len(layout.columns):
         reason = _("The file ends in the middle of this row.")
+    column = _column_with(sign, record, layout) if sign else ""
     return BadRow(record.line, column, reason, shown(record.text)) if reason else None
 
 

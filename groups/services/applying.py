@@ -62,7 +62,7 @@ def _apply_page(import_run: Import, rows: list[ImportRow], now: datetime) -> boo
 
 
 def _write_contacts(import_run: Import, judged: list[Judged], now: datetime) -> None:
-    creator_id = import_run.group.creator_id
+    """Every judged row has its contact afterwards, named, addressed and known by its outside id as the row says."""
     for found in judged:
         # One by one and in the order of the file: an address may pass from one person to the next.
         if found.contact and (found.new_name or found.new_address):
@@ -71,47 +71,48 @@ def _write_contacts(import_run: Import, judged: list[Judged], now: datetime) -> 
                 found.row.address_key if found.new_address else found.contact.address_key
             )
             found.contact.save(update_fields=["name", "address_key"])
-    unknown = [found.row for found in judged if found.contact is None]
-    Contact.objects.bulk_create(
-        [
-            Contact(creator_id=creator_id, address_key=row.address_key, name=row.name, created_at=now)
-            for row in unknown
-        ],
-        ignore_conflicts=True,  # somebody may be adding the same person to another group by hand
-    )
-    created = {
-        contact.address_key: contact
-        for contact in Contact.objects.filter(
-            creator=creator_id, address_key__in=[row.address_key for row in unknown]
-        )
-    }
-    for found in judged:
-        found.contact = found.contact or created[found.row.address_key]
+    readdressed = [found.row.contact_id for found in judged if found.new_address]
+    created = _create_contacts(import_run, [found for found in judged if found.contact is None], now)
     OutsideId.objects.bulk_create(
         [
             OutsideId(
-                creator_id=creator_id,
+                creator_id=import_run.group.creator_id,
                 contact=found.contact,
                 source=FORMATS[import_run.format].source,
                 value=found.row.outside_id,
             )
             for found in judged
-            if found.row.outside_id and (found.new_outside_id or found.row.contact_id is None)
+            if found.new_outside_id
         ],
         ignore_conflicts=True,
     )
-    touched = [
-        found.contact.pk
-        for found in judged
-        if found.contact and (found.new_address or not found.row.contact_id)
-    ]
-    attach_verified_accounts(Contact.objects.filter(pk__in=touched))
-    lines = [row.line for row in unknown]
-    if lines:
-        own = Contact.objects.filter(creator=creator_id, address_key=OuterRef("address_key"))
-        ImportRow.objects.filter(
-            import_run=import_run, contact=None, line__gte=lines[0], line__lte=lines[-1]
-        ).accepted().update(contact_id=Subquery(own.values("pk")[:1]))
+    attach_verified_accounts(Contact.objects.filter(pk__in=[*readdressed, *created]))
+
+
+def _create_contacts(import_run: Import, judged: list[Judged], now: datetime) -> list[int]:
+    """Contacts for those who have none, in two statements and one for their rows; returns their ids."""
+    if not judged:
+        return []
+    creator_id, rows = import_run.group.creator_id, [found.row for found in judged]
+    Contact.objects.bulk_create(
+        [
+            Contact(creator_id=creator_id, address_key=row.address_key, name=row.name, created_at=now)
+            for row in rows
+        ],
+        ignore_conflicts=True,  # somebody may be adding the same person to another group by hand
+    )
+    own = Contact.objects.filter(creator=creator_id)
+    created = {
+        found.address_key: found for found in own.filter(address_key__in=[row.address_key for row in rows])
+    }
+    for found in judged:
+        found.contact = created[found.row.address_key]
+    page = ImportRow.objects.filter(
+        import_run=import_run, contact=None, line__gte=rows[0].line, line__lte=rows[-1].line
+    )
+    theirs = own.filter(address_key=OuterRef("address_key")).values("pk")[:1]
+    page.accepted().update(contact_id=Subquery(theirs))
+    return [contact.pk for contact in created.values()]
 
 
 def _write_memberships(

@@ -7,7 +7,6 @@
 """
 
 import csv
-import hashlib
 import io
 import re
 import secrets
@@ -112,8 +111,6 @@ def open_import(group: Group, file: "File[bytes]", *, by: User, now: datetime) -
         columns = dict(remembered.columns)
     survey = survey_rows(read_rows(file, layout), find_indexes(columns, layout), form)
     file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-    file.seek(0)
     stored_as = default_storage.save(f"imports/{group.creator_id}/{secrets.token_urlsafe(16)}.csv", file)
     try:
         return Import.objects.create(
@@ -121,7 +118,6 @@ def open_import(group: Group, file: "File[bytes]", *, by: User, now: datetime) -
             by=by,
             file_name=shown(file.name or "")[:200],
             stored_as=stored_as,
-            file_sha256=digest,
             format=form.key,
             layout=layout.as_json(),
             survey=survey.as_json(),

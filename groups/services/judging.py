@@ -81,6 +81,7 @@ def _judge(import_run: Import, row: ImportRow, known: _Known) -> Judged:
     if claims & known.listed:
         row.verdict = Verdict.DUPLICATE
         return judged
+    judged.new_outside_id = bool(row.outside_id) and by_id is None
     if row.address_key in known.suppressed:
         row.flag = ImportRow.Flag.SUPPRESSED
     if contact is None:
@@ -97,7 +98,6 @@ def _judge(import_run: Import, row: ImportRow, known: _Known) -> Judged:
 def _compare_identity(import_run: Import, judged: Judged, contact: Contact, known: _Known) -> None:
     row = judged.row
     source = FORMATS[import_run.format].source
-    judged.new_outside_id = bool(row.outside_id) and row.outside_id not in known.by_outside_id
     # Without ids a list only knows addresses: it fills in a name that is missing and corrects none.
     judged.new_name = bool(row.name) and row.name != contact.name and bool(source or not contact.name)
     if row.address_key == contact.address_key:
