@@ -12,9 +12,6 @@ from rows.lease import Lease, LeaseQuerySet
 
 
 class BundleQuerySet(models.QuerySet["Bundle"]):
-    def run_by(self, user: User) -> Self:
-        return self.filter(creator__staff__user=user)
-
     def live(self) -> Self:
         return self.filter(archived_at=None)
 
@@ -95,11 +92,6 @@ class Blob(models.Model):
         return self.sha256[:12]
 
 
-class FileQuerySet(models.QuerySet["File"]):
-    def run_by(self, user: User) -> Self:
-        return self.filter(version__bundle__creator__staff__user=user)
-
-
 class File(models.Model):
     """A name in a version: a safe relative path and the blob behind it."""
 
@@ -112,8 +104,6 @@ class File(models.Model):
     warning = models.CharField(max_length=300, blank=True)
     added_at = models.DateTimeField()
 
-    objects = FileQuerySet.as_manager()
-
     class Meta:
         ordering = ["path_key"]
         constraints = [
@@ -125,9 +115,6 @@ class File(models.Model):
 
 
 class UploadQuerySet(LeaseQuerySet["Upload"]):
-    def run_by(self, user: User) -> Self:
-        return self.filter(bundle__creator__staff__user=user)
-
     def running(self) -> Self:
         """Neither placed nor given up: what keeps a version from being sealed."""
         return self.filter(state__in=[Upload.State.OPEN, Upload.State.VERIFYING])

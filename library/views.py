@@ -121,6 +121,8 @@ def cover(request: HttpRequest, pk: int) -> HttpResponseBase:
 def _shelves(entries: Sequence[LibraryEntry]) -> list[Shelf]:
     """The page's entries by creator, then by the release each came with last; the order of the page is kept."""
     newest = _newest_ways(entries)
+    # One that was taken back since the page was counted has no way any more.
+    entries = [one for one in entries if one.pk in newest]
     _measure(entries, newest.values())
     shelves: dict[int, Shelf] = {}
     releases: dict[tuple[int, str], Given] = {}

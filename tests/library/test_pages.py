@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import pytest
@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from groups.models import Creator
-from library import services
+from library import services, views
 from library.models import Bundle, Download, LibraryEntry
 from library.prose import to_html
 from tests import factories
@@ -58,6 +58,33 @@ def test_the_library_shows_creator_release_and_bundle_newest_first(
         for text in ("Ana&#x27;s Forge", "March", ">New<", "January", ">Old<", "Sam&#x27;s Shop", "Maps")
     ]
     assert places == sorted(places)
+
+
+def test_bundles_that_came_together_stand_together_and_come_as_one_zip(
+    creator: Creator, member: User, now: datetime, client_of: ClientOf
+) -> None:
+    for title in ("Dragon", "Castle"):
+        give(member, factories.BundleFactory.create(creator=creator, title=title), now)
+    page = client_of(member).get("/library/").content.decode()
+    assert page.count(">March</h3>") == 1
+    assert page.count("Download all of it") == 1
+    assert page.index(">Dragon<") < page.index(">Castle<")
+
+
+def test_what_is_taken_back_while_the_page_is_made_is_left_out(
+    creator: Creator, member: User, now: datetime, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(member, factories.BundleFactory.create(creator=creator, title="Dragon"), now)
+    shelves = views._shelves
+
+    def recalled_meanwhile(entries: Sequence[LibraryEntry]) -> list[views.Shelf]:
+        services.end_holdings("release:1", reason="", now=now)
+        return shelves(entries)
+
+    monkeypatch.setattr(views, "_shelves", recalled_meanwhile)
+    response = client_of(member).get("/library/")
+    assert response.status_code == 200
+    assert "Dragon" not in response.content.decode()
 
 
 def test_what_came_twice_is_one_entry_under_the_latest(

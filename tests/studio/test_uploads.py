@@ -208,6 +208,12 @@ def test_a_plain_form_brings_several_files(client: Client, bundle: Bundle, now: 
     assert list(File.objects.values_list("path", flat=True)) == ["a.txt", "c.txt"]
 
 
+def test_a_plain_form_with_nothing_good_says_only_why(client: Client, bundle: Bundle) -> None:
+    response = client.post(f"{BASE}/bundles/{bundle.pk}/files/", {"files": SimpleUploadedFile("b.exe", b"x")})
+    said = [str(message) for message in response.wsgi_request._messages]  # type: ignore[attr-defined]
+    assert said == ["“b.exe” is a program. Programs cannot be given."]
+
+
 def test_a_plain_form_without_files_says_so(client: Client, bundle: Bundle) -> None:
     response = client.post(f"{BASE}/bundles/{bundle.pk}/files/", {})
     [said] = response.wsgi_request._messages  # type: ignore[attr-defined]
