@@ -12,4 +12,4 @@ def home(request: HttpRequest) -> HttpResponse:
     """Tells a stranger what this is; brings everybody else to where they work or read."""
     if not request.user.is_authenticated:
         return render(request, "home.html")
-    return redirect("studio:index" if Creator.objects.run_by(request.user).exists() else "library")
+    return redirect("studio:start" if Creator.objects.run_by(request.user).exists() else "library:home")

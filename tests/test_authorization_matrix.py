@@ -1,0 +1,287 @@
+"""Every address of the site × every role: what each of them gets. An address without a row fails.
+
+The roles: nobody signed in; a *stranger* who runs a creator of their own; the *member* who was given something;
+the *owner* of the creator. The rows are asked by GET, with real objects of the cast; then outsiders try every other
+way in: by POST and PUT, and with somebody else's numbers under their own creator's address. They get 404, as if
+there were nothing, and change nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.conf import LazySettings
+from django.core.files.base import ContentFile
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from accounts.models import User
+from config.sign_in_link import make_link
+from distribution.models import Grant, Release
+from distribution.services import fan_out_grants, publish_release
+from distribution.tickets import issue_ticket
+from groups.models import Contact, Creator, Group, Membership
+from groups.services import paste_list
+from library.models import Bundle, File, Holding, LibraryEntry
+from library.services import open_upload
+from messaging.services import start_message
+from messaging.tokens import preferences_token
+from tests import factories
+
+ClientOf = Callable[[User | None], Client]
+
+SIGN_IN = 302  # to the sign-in page, and back here afterwards
+NOT_HERE = 404
+NO_METHOD = ONLY_POST = 405
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a GET answers to each role, and the arguments of the address: names in the world below, or literals."""
+
+    anonymous: int
+    stranger: int
+    member: int
+    owner: int
+    args: tuple[str | int, ...] = ()
+
+
+def public(status: int, *args: str | int) -> Row:
+    return Row(status, status, status, status, args)
+
+
+def own(status: int, *args: str | int) -> Row:
+    """A page about whoever is signed in."""
+    return Row(SIGN_IN, status, status, status, args)
+
+
+def of_creator(status: int, *args: str | int) -> Row:
+    """A page of the studio: for its owner alone."""
+    return Row(SIGN_IN, NOT_HERE, NOT_HERE, status, ("slug", *args))
+
+
+def of_member(status: int, *args: str | int) -> Row:
+    """A page of the library: for whoever holds the thing; not even for the creator who gave it."""
+    return Row(SIGN_IN, NOT_HERE, status, NOT_HERE, args)
+
+
+ROWS: dict[str, Row] = {
+    # The front door and the machinery
+    "home": Row(200, 302, 302, 302),
+    "healthz": public(200),
+    "readyz": public(200),
+    "sign_in_by_link": public(200, "sign_in_token"),
+    "mailbox": public(NOT_HERE),
+    "mailbox_mail": public(NOT_HERE, "a-mail"),
+    "mailbox_html": public(NOT_HERE, "a-mail"),
+    "mailbox_raw": public(NOT_HERE, "a-mail"),
+    # Links in mails
+    "redeem": public(200, "ticket"),
+    "redeemed": Row(302, 302, 200, 302, ("ticket",)),
+    "redeem-cover": public(200, "ticket", "bundle"),
+    "messaging:unsubscribe": public(200, "preferences_token"),
+    "messaging:preferences": public(200, "preferences_token"),
+    # The library
+    "library:home": own(200),
+    "library:entry": of_member(200, "entry"),
+    "library:download_everything": of_member(200, "entry"),
+    "library:download_file": of_member(200, "file"),
+    "library:download_release": of_member(200, "holding"),
+    "library:cover": Row(SIGN_IN, NOT_HERE, 200, 200, ("bundle",)),
+    # The studio
+    "studio:start": own(200),
+    "studio:home": of_creator(200),
+    "studio:groups": of_creator(200),
+    "studio:create_group": of_creator(200),
+    "studio:group": of_creator(200, "group"),
+    "studio:rename_group": of_creator(200, "group"),
+    "studio:archive_group": of_creator(200, "group"),
+    "studio:add_member": of_creator(200, "group"),
+    "studio:open_import": of_creator(200, "group"),
+    "studio:paste_list": of_creator(200, "group"),
+    "studio:end_membership": of_creator(200, "membership"),
+    "studio:start_again": of_creator(ONLY_POST, "membership"),
+    "studio:import": of_creator(302, "import"),
+    "studio:choose_columns": of_creator(200, "import"),
+    "studio:choose_mapping": of_creator(200, "import"),
+    "studio:apply_import": of_creator(ONLY_POST, "import"),
+    "studio:bundles": of_creator(200),
+    "studio:create_bundle": of_creator(200),
+    "studio:bundle": of_creator(200, "bundle"),
+    "studio:edit_bundle": of_creator(200, "bundle"),
+    "studio:set_cover": of_creator(ONLY_POST, "bundle"),
+    "studio:archive_bundle": of_creator(200, "bundle"),
+    "studio:rename_file": of_creator(200, "file"),
+    "studio:remove_file": of_creator(200, "file"),
+    "studio:create_upload": of_creator(ONLY_POST, "bundle"),
+    "studio:add_files": of_creator(ONLY_POST, "bundle"),
+    "studio:upload_state": of_creator(200, "upload"),
+    "studio:put_part": of_creator(ONLY_POST, "upload", 1),
+    "studio:complete_upload": of_creator(ONLY_POST, "upload"),
+    "studio:cancel_upload": of_creator(ONLY_POST, "upload"),
+    "studio:releases": of_creator(200),
+    "studio:start_release": of_creator(ONLY_POST),
+    "studio:release": of_creator(200, "release"),
+    "studio:recipients": of_creator(200, "release"),
+    "studio:unschedule_release": of_creator(ONLY_POST, "release"),
+    "studio:compose": of_creator(200, "draft"),
+    "studio:preview_mail": of_creator(200, "draft"),
+    "studio:check_part": of_creator(200, "draft", "mailed"),
+    "studio:send_test": of_creator(ONLY_POST, "draft"),
+    "studio:confirm_release": of_creator(ONLY_POST, "draft"),
+    "studio:publish_release": of_creator(ONLY_POST, "draft"),
+    "studio:delete_draft": of_creator(200, "draft"),
+    "studio:settings": of_creator(200),
+    "studio:set_pace": of_creator(200, "group"),
+    # Signing in and the own account
+    "account_login": Row(200, 302, 302, 302),
+    "account_signup": Row(200, 302, 302, 302),
+    "account_request_login_code": Row(200, 302, 302, 302),
+    "account_confirm_login_code": public(302),
+    "account_email_verification_sent": public(302),
+    "account_inactive": public(200),
+    "account_reset_password": public(200),
+    "account_confirm_password_reset_code": public(302),
+    "account_password_reset_completed": public(200),
+    "account_complete_password_reset": public(302),
+    "account_logout": Row(302, 200, 200, 200),
+    # Nobody in the cast has a password to give again.
+    "account_reauthenticate": own(403),
+    "account_email": own(200),
+    "account_change_password": own(302),
+    "account_set_password": own(200),
+}
+
+
+def addresses() -> Iterator[str]:
+    """The name of every pattern. Django's admin is left out: it is for installation admins only and guards itself
+    (tests/config and each room's test_admin say who gets in); its addresses come from the models, not from us."""
+
+    def walk(patterns: list[Any], space: str) -> Iterator[str]:
+        for pattern in patterns:
+            if isinstance(pattern, URLResolver):
+                if pattern.namespace != "admin":
+                    inner = f"{space}{pattern.namespace}:" if pattern.namespace else space
+                    yield from walk(pattern.url_patterns, inner)
+            else:
+                assert isinstance(pattern, URLPattern)
+                yield f"{space}{pattern.name}"
+
+    return walk(get_resolver().url_patterns, "")
+
+
+@pytest.fixture
+def world(
+    creator: Creator, owner: User, member: User, contact: Contact, hobbyist: Group, now: datetime
+) -> dict[str, str | int]:
+    """One of everything a creator and a member have; the numbers by which it is asked for."""
+    bundle: Bundle = factories.BundleFactory.create(creator=creator)
+    bundle.cover.save("cover.webp", ContentFile(b"RIFF"))
+    release = factories.ReleaseFactory.create(creator=creator, bundles=[bundle], groups=[hobbyist])
+    publish_release(release, publish_at=now, by=owner, now=now)
+    fan_out_grants(release.pk, now=now)
+    draft: Release = factories.ReleaseFactory.create(creator=creator, bundles=[bundle], groups=[hobbyist])
+    start_message(draft)
+    grant = Grant.objects.get(contact=contact)
+    upload = open_upload(bundle, "more.stl", 10, by=owner, now=now)
+    return {
+        "slug": creator.slug,
+        "group": hobbyist.pk,
+        "membership": Membership.objects.get(contact=contact).pk,
+        "import": paste_list(hobbyist, "new@example.org", by=owner, now=now).pk,
+        "bundle": bundle.pk,
+        "file": File.objects.get(version__bundle=bundle).pk,
+        "upload": upload.pk,
+        "release": release.pk,
+        "draft": draft.pk,
+        "entry": LibraryEntry.objects.get(user=member).pk,
+        "holding": Holding.objects.get(entry__user=member).pk,
+        "ticket": issue_ticket(grant.pk, grant.generation),
+        "preferences_token": preferences_token(contact.pk),
+        "sign_in_token": make_link(factories.UserFactory.create()).rstrip("/").rpartition("/")[2],
+    }
+
+
+def path_of(name: str, world: dict[str, str | int]) -> str:
+    return reverse(name, args=[world.get(str(arg), arg) for arg in ROWS[name].args])
+
+
+def test_every_address_has_a_row_and_every_row_an_address() -> None:
+    assert sorted(addresses()) == sorted(ROWS)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_each_role_gets_what_the_row_says(
+    name: str,
+    world: dict[str, str | int],
+    client_of: ClientOf,
+    owner: User,
+    member: User,
+    stranger: User,
+    settings: LazySettings,
+) -> None:
+    settings.MAILBOX = False
+    row = ROWS[name]
+    for role, user, expected in [
+        ("anonymous", None, row.anonymous),
+        ("stranger", stranger, row.stranger),
+        ("member", member, row.member),
+        ("owner", owner, row.owner),
+    ]:
+        answer = client_of(user).get(path_of(name, world))
+        b"".join(answer)  # a file that is never read is never closed
+        assert answer.status_code == expected, f"{name} to {role}"
+
+
+OF_OTHERS = [name for name, row in ROWS.items() if NOT_HERE in (row.stranger, row.member, row.owner)]
+OF_OTHERS = [name for name in OF_OTHERS if not name.startswith("mailbox")]
+
+
+def rows_everywhere() -> dict[str, int]:
+    """How many rows each table has, those left out that any request writes."""
+    models = chain.from_iterable(config.get_models() for config in apps.get_app_configs())
+    return {model.__name__: model._default_manager.count() for model in models if model.__name__ != "Session"}
+
+
+@pytest.mark.parametrize("name", OF_OTHERS)
+def test_outsiders_change_nothing_by_any_method(
+    name: str, world: dict[str, str | int], client_of: ClientOf, owner: User, member: User, stranger: User
+) -> None:
+    row = ROWS[name]
+    before = rows_everywhere()
+    for user, status in [(stranger, row.stranger), (member, row.member), (owner, row.owner)]:
+        if status == NOT_HERE:
+            for method in ("post", "put", "delete", "patch", "head"):
+                answer = getattr(client_of(user), method)(path_of(name, world))
+                # A page that knows no such method says so before it looks for anything.
+                assert answer.status_code in {NOT_HERE, NO_METHOD}, f"{method} {name}"
+    for method in ("post", "put", "delete"):
+        assert getattr(client_of(None), method)(path_of(name, world)).status_code == SIGN_IN
+    assert rows_everywhere() == before
+
+
+@pytest.mark.parametrize("name", [name for name in OF_OTHERS if name.startswith("studio:")])
+def test_numbers_of_another_creator_are_unknown_under_the_own_address(
+    name: str, world: dict[str, str | int], client_of: ClientOf, stranger: User
+) -> None:
+    args = ROWS[name].args
+    if args == ("slug",):
+        return
+    for method in ("get", "post", "put"):
+        answer = getattr(client_of(stranger), method)(path_of(name, {**world, "slug": "sams-shop"}))
+        assert answer.status_code in {NOT_HERE, NO_METHOD}, f"{method} {name}"
+
+
+@pytest.mark.parametrize("name", [name for name in OF_OTHERS if len(ROWS[name].args) > 1])
+@pytest.mark.parametrize("number", [0, 2**31, 2**63, 10**30])
+def test_numbers_that_nothing_has_are_unknown(
+    name: str, number: int, world: dict[str, str | int], client_of: ClientOf, owner: User
+) -> None:
+    thing = str(ROWS[name].args[1])
+    for method in ("get", "post"):
+        answer = getattr(client_of(owner), method)(path_of(name, {**world, thing: number}))
+        assert answer.status_code in {NOT_HERE, NO_METHOD}, f"{method} {name}"
