@@ -244,7 +244,7 @@ class Lines:
         self._encode = encode
         self._parts: list[bytes | list[str]] = []
         ready: list[bytes] = []
-        for line in text.split("\n"):
+        for line in text.removesuffix("\n").split("\n"):
             pieces = split_at_slots(line)
             if len(pieces) == 1:
                 ready.append(encode_line(line))

@@ -75,12 +75,14 @@ class Smtp:
 
 
 def _connect() -> smtplib.SMTP:
+    """A connection that is signed in. Raises `NotOpen`."""
     kind = smtplib.SMTP_SSL if settings.EMAIL_USE_SSL else smtplib.SMTP
+    server: smtplib.SMTP | None = None
     try:
         server = kind(
             settings.EMAIL_HOST,
             settings.EMAIL_PORT,
-            # Not looked up: a machine without a name of its own would wait for DNS here.
+            # Not looked up: a machine without a name of its own would wait for DNS.
             local_hostname=urlsplit(settings.SITE_URL).hostname or "localhost",
             timeout=settings.EMAIL_TIMEOUT,
         )
@@ -90,12 +92,14 @@ def _connect() -> smtplib.SMTP:
             server.ehlo()
         if settings.EMAIL_HOST_USER:
             server.login(settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD)
-    except (smtplib.SMTPAuthenticationError, smtplib.SMTPNotSupportedError) as error:
-        raise SignInRefused(
-            _("The mail server does not accept our sign-in: %(said)s") % {"said": _said(error)}
-        ) from error
     except (smtplib.SMTPException, OSError) as error:
-        raise NotOpen(_("The mail server cannot be reached: %(said)s") % {"said": _said(error)}) from error
+        if server is not None:
+            server.close()
+        if isinstance(error, smtplib.SMTPAuthenticationError | smtplib.SMTPNotSupportedError):
+            said = _("The mail server does not accept our sign-in: %(said)s") % {"said": _said(error)}
+            raise SignInRefused(said) from error
+        said = _("The mail server cannot be reached: %(said)s") % {"said": _said(error)}
+        raise NotOpen(said) from error
     return server
 
 

@@ -14,10 +14,10 @@ from messaging.services.confirm import (
     unschedule_message,
 )
 from messaging.services.discard import discard_draft
-from messaging.services.outlook import Outlook, outlook
+from messaging.services.dry_run import Outlook, outlook
+from messaging.services.numbers import Progress, deliveries_in, progress, unknown_deliveries
 from messaging.services.plan import begin_sending, plan_deliveries
 from messaging.services.preferences import preference_of, set_preference
-from messaging.services.progress import Progress, deliveries_in, progress, unknown_deliveries
 from messaging.services.trial import TestRefused, preview, send_test
 
 __all__ = [

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from datetime import datetime
 
 import pytest
 from django.core import mail

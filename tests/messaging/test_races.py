@@ -1,0 +1,188 @@
+"""Real threads on a real database: the guards hold when everybody comes at once."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import connection, connections
+
+from accounts.models import User
+from distribution.models import Release
+from distribution.services import fan_out_grants
+from groups.models import Contact, Group
+from messaging import services
+from messaging.models import Chunk, Delivery, Message, SendSlot
+from messaging.providers import Answer, Kind
+from messaging.services import ConfirmRefused, TooSoon
+from messaging.services.chain import Settled, link
+from rows.clock import db_now
+from tests.factories import BundleFactory, ReleaseFactory
+
+pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
+
+
+def all_at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What each call returned or raised, all of them let go at the same moment."""
+    gate = threading.Barrier(len(calls))
+    results: list[Any] = [None] * len(calls)
+
+    def run(at: int) -> None:
+        try:
+            connection.ensure_connection()
+            gate.wait(30)
+            results[at] = calls[at]()
+        except Exception as error:
+            results[at] = error
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=(at,)) for at in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return results
+
+
+def test_fifty_different_messages_for_one_last_slot_and_one_is_accepted(
+    owner: User, hobbyist: Group, people: list[Contact], now: datetime
+) -> None:
+    def draft(number: int) -> Message:
+        bundle = BundleFactory.create(creator=hobbyist.creator)
+        release = ReleaseFactory.create(creator=hobbyist.creator, bundles=[bundle], groups=[hobbyist])
+        message = services.start_message(release)
+        message.subject = f"No. {number}"
+        message.save()
+        return message
+
+    def confirm(message: Message) -> Callable[[], Message]:
+        return lambda: services.confirm_message(message, request_id=uuid4(), due_at=now, by=owner, now=now)
+
+    confirm(draft(0))()
+    drafts = [draft(number) for number in range(1, 51)]
+    results = all_at_once([confirm(message) for message in drafts])
+    assert sum(isinstance(result, Message) for result in results) == 1
+    refused = [result for result in results if not isinstance(result, Message)]
+    assert {type(result) for result in refused} == {TooSoon}
+    assert {result.next_at for result in refused} == {now + timedelta(days=7)}
+    assert SendSlot.objects.count() == 2
+    assert Release.objects.filter(state="confirmed").count() == 2
+    assert Release.objects.filter(state="draft").count() == 49
+
+
+def test_fifty_posts_of_one_form_are_one_message(
+    draft: Message, people: list[Contact], owner: User, now: datetime
+) -> None:
+    request_id = uuid4()
+    results = all_at_once(
+        [lambda: services.confirm_message(draft, request_id=request_id, due_at=now, by=owner, now=now)] * 50
+    )
+    assert {(result.pk, result.state, result.request_id) for result in results} == {
+        (draft.pk, "confirmed", request_id)
+    }
+    assert SendSlot.objects.count() == 1
+
+
+def test_confirming_and_taking_back_at_once_leave_a_slot_exactly_when_it_is_confirmed(
+    draft: Message, people: list[Contact], owner: User, now: datetime
+) -> None:
+    def confirm() -> None:
+        with contextlib.suppress(ConfirmRefused):
+            services.confirm_message(draft, request_id=uuid4(), due_at=now, by=owner, now=now)
+
+    results = all_at_once([confirm, lambda: services.unschedule_message(draft, now=now)] * 10)
+    assert set(results) == {None}
+    draft.refresh_from_db()
+    held = SendSlot.objects.filter(released_at=None).count()
+    assert held == (1 if draft.state == Message.State.CONFIRMED else 0)
+
+
+def test_two_workers_never_hold_one_chunk(
+    draft: Message,
+    people: list[Contact],
+    confirm: Callable[..., Message],
+    start: Callable[..., Message],
+    now: datetime,
+) -> None:
+    start(confirm(draft))
+    results = all_at_once([lambda: services.open_chunk(owner="x", now=now)] * 10)
+    assert sum(isinstance(result, Chunk) for result in results) == 1
+    assert [result for result in results if result is None] == [None] * 9
+
+
+def test_many_workers_send_each_mail_once(
+    draft: Message,
+    people: list[Contact],
+    confirm: Callable[..., Message],
+    start: Callable[..., Message],
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("messaging.services.plan.CHUNK", 1)
+    start(confirm(draft))
+    offered: list[str] = []
+
+    class Way:
+        def open(self) -> None: ...
+        def close(self) -> None: ...
+        def offer(self, mail: Any) -> Answer:
+            offered.append(mail.address)
+            return Answer(Kind.ACCEPTED)
+
+    def work() -> None:
+        services.send_waiting(owner="x", provider=Way(), clock=lambda: now, stop=lambda: False)
+
+    assert set(all_at_once([work] * 8)) == {None}
+    assert sorted(offered) == sorted(contact.address_key for contact in people)
+    draft.refresh_from_db()
+    services.finish_message(draft.pk, now=now)
+    draft.refresh_from_db()
+    assert draft.state == Message.State.DONE
+
+
+def test_a_worker_that_wakes_while_it_is_being_overtaken_loses(
+    draft: Message,
+    people: list[Contact],
+    confirm: Callable[..., Message],
+    start: Callable[..., Message],
+    now: datetime,
+) -> None:
+    start(confirm(draft))
+    for _round in range(10):
+        Delivery.objects.update(state="planned")
+        Chunk.objects.update(state="open", lease_until=None)
+        stalled = services.open_chunk(owner="stalled", now=now)
+        assert stalled is not None
+        first, second = Delivery.objects.order_by("contact")[:2]
+        link(stalled, settled=None, intend=first.pk, seconds=60, now=now)
+        Chunk.objects.update(lease_until=db_now() - timedelta(seconds=1))
+
+        wake = partial(
+            link, stalled, settled=Settled(first.pk, "accepted"), intend=second.pk, seconds=60, now=now
+        )
+        late, other = all_at_once([wake, lambda: services.open_chunk(owner="other", now=now)])
+        first.refresh_from_db()
+        second.refresh_from_db()
+        # Either it was in time, renewed its lease and nobody overtook it, or it was too late and did nothing.
+        if late.ours:
+            assert (other, first.state, second.state) == (None, "accepted", "sending")
+        else:
+            assert (other is not None, first.state, second.state) == (True, "unknown", "planned")
+
+
+def test_planning_at_once_plans_everybody_once(
+    draft: Message, people: list[Contact], confirm: Callable[..., Message], now: datetime
+) -> None:
+    message = confirm(draft)
+    fan_out_grants(message.release_id, now=now)
+    results = all_at_once([lambda: services.plan_deliveries(message.pk, now=now, page=2)] * 6)
+    assert sorted(results) == [False] * 5 + [True]
+    assert Delivery.objects.count() == 5
+    started = all_at_once([lambda: services.begin_sending(message.pk, now=now)] * 6)
+    assert sorted(started) == [False] * 5 + [True]
+    assert SendSlot.objects.count() == 1
