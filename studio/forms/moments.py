@@ -39,17 +39,18 @@ def on_the_clock(naive: datetime) -> datetime:
     Raises `ValidationError` for a time that is left out when clocks go forward.
     """
     zone = timezone.get_current_timezone()
-    moment = naive.replace(tzinfo=zone)
-    back = moment.astimezone(UTC).astimezone(zone)
-    if back.replace(tzinfo=None) != naive:
+    # In UTC: compared across zones, a time that the clocks show twice equals nothing (PEP 495).
+    moment = naive.replace(tzinfo=zone).astimezone(UTC)
+    shown = moment.astimezone(zone).replace(tzinfo=None)
+    if shown != naive:
         raise forms.ValidationError(
             _(
                 "There is no %(time)s in %(zone)s on that day: the clocks go forward. %(next)s would be the next."
             )
             % {
                 "time": formats.time_format(naive.time(), "H:i"),
-                "zone": timezone.get_current_timezone_name() and str(zone),
-                "next": formats.time_format(back.time(), "H:i"),
+                "zone": zone,
+                "next": formats.time_format(shown.time(), "H:i"),
             },
             "gap",
         )
