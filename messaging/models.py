@@ -5,16 +5,12 @@ from django.db import models
 from django.db.models import Count, F, Q
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import User
 from distribution.models import Grant, Release
 from groups.models import Contact, Creator, Group
 from rows.lease import Lease, LeaseQuerySet
 
 
 class MessageQuerySet(LeaseQuerySet["Message"]):
-    def run_by(self, user: User) -> Self:
-        return self.filter(release__creator__staff__user=user)
-
     def due(self, now: datetime) -> Self:
         """Those with work left whose time has come and whose creator may send."""
         open_states = [Message.State.CONFIRMED, Message.State.RUNNING]

@@ -191,14 +191,13 @@ def _cut_chunks(message: Message, *, after: int, until: int) -> None:
     states = list(rows.order_by("contact").values_list("contact_id", "state"))
     number = message.chunks.count()
     chunks = []
-    for cut in (states[at : at + CHUNK] for at in range(0, len(states), CHUNK)):
-        last = cut[-1][0]
+    for cut in (states[at : at + CHUNK] for at in range(0, len(states) or 1, CHUNK)):
+        last = cut[-1][0] if cut else until
         tally = dict(Counter(state for _contact, state in cut))
         chunks.append(Chunk(message=message, number=number, after=after, until=last, tally=tally))
         number, after = number + 1, last
-    if chunks:
-        # Whoever is found missing later has a chunk to fall into.
-        chunks[-1].until = until
+    # Whoever is found missing later has a chunk to fall into.
+    chunks[-1].until = until
     Chunk.objects.bulk_create(chunks)
 
 

@@ -188,8 +188,9 @@ def test_a_grant_that_came_behind_the_cursor_is_still_planned(
     assert chunk.tally == {"planned": 5}
 
 
+@pytest.mark.parametrize("page", [1, 2, 50])
 def test_an_address_that_changed_hands_while_planning_is_written_to_once_and_that_is_said(
-    draft: Message, people: list[Contact], confirm: Callable[..., Message], now: datetime
+    draft: Message, people: list[Contact], confirm: Callable[..., Message], now: datetime, page: int
 ) -> None:
     message = confirm(draft)
     fan_out_grants(message.release_id, now=now)
@@ -202,7 +203,7 @@ def test_an_address_that_changed_hands_while_planning_is_written_to_once_and_tha
         address_key=last.address_key,
         state=Delivery.State.PLANNED,
     )
-    assert services.plan_deliveries(message.pk, now=now)
+    assert services.plan_deliveries(message.pk, now=now, page=page)
     assert Delivery.objects.get(contact=last).reason == Delivery.Reason.SAME_ADDRESS
     assert outcomes() == {("planned", ""): 4, ("skipped", "same_address"): 1}
 
