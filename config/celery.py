@@ -6,6 +6,8 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_ready
 
+import config.broker  # noqa: F401 – makes files:// known
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 app = Celery("largesse")

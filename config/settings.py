@@ -1,6 +1,6 @@
 """One file of settings: what differs between a laptop and a server comes from the environment.
 
-With nothing configured this is the *embedded* profile (SQLite, files on disk, Celery over the filesystem,
+With nothing configured this is the *embedded* profile (SQLite, files on disk, Celery over files,
 mail into a mailbox page). `.env.example` lists every variable of the *real* one.
 """
 
@@ -142,16 +142,10 @@ else:
     CACHES = {
         "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "django_cache"}
     }
-    CELERY_BROKER_URL = "filesystem://localhost"
-    for folder in ("queue", "processed", "control"):
-        (VAR_DIR / "celery" / folder).mkdir(parents=True, exist_ok=True)
-    CELERY_BROKER_TRANSPORT_OPTIONS = {
-        "data_folder_in": str(VAR_DIR / "celery" / "queue"),
-        "data_folder_out": str(VAR_DIR / "celery" / "queue"),
-        "processed_folder": str(VAR_DIR / "celery" / "processed"),
-        "control_folder": str(VAR_DIR / "celery" / "control"),
-        "store_processed": False,
-    }
+    # config.broker, one file a wake-up.
+    CELERY_BROKER_URL = "files://localhost"
+    (VAR_DIR / "wakeups").mkdir(exist_ok=True)
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"folder": str(VAR_DIR / "wakeups")}
 CELERY_TASK_IGNORE_RESULT = True
 # Three queues, so that a long send or a big file never keeps a sign-in code waiting.
 CELERY_TASK_DEFAULT_QUEUE = "people"

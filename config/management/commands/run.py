@@ -36,7 +36,7 @@ class Command(BaseCommand):
             Part("web", tool("gunicorn", "config.wsgi", "--log-level", "warning")),
             Part(
                 "worker",
-                celery("worker", "--pool", "threads", "--concurrency", "4", "-Q", "people,mail,files"),
+                celery("worker", "--concurrency", "4", "-Q", "people,mail,files"),
             ),
             Part("beat", celery("beat")),
         ]
@@ -119,7 +119,7 @@ def profiles() -> dict[str, str]:
         "database": f"SQLite, {short(database['NAME'], here)}"
         if connection.vendor == "sqlite"
         else f"PostgreSQL, {database['NAME']} at {database['HOST'] or 'the local socket'}",
-        "broker": "Redis" if settings.REDIS_URL else f"files in {short(settings.VAR_DIR / 'celery', here)}",
+        "broker": "Redis" if settings.REDIS_URL else f"files in {short(settings.VAR_DIR / 'wakeups', here)}",
         "cache": "Redis" if settings.REDIS_URL else "a table of the database",
         "files": f"S3, bucket {settings.S3_BUCKET}"
         if settings.S3_BUCKET
