@@ -68,7 +68,7 @@ def build(*, now: datetime) -> None:
         for n, (name, address, _) in enumerate(listed[1:50:2])
     ]
     give(creator, "For your game night", [rules], tiers[1:], GAME_WORDS, by=ana, now=ago(9))
-    give(creator, "A knot for the workshop", [knots], [tiers[2]], "", by=ana, now=ago(5))
+    give(creator, "A knot for everyone", [knots], [patrons], "", by=ana, now=ago(5))
     for n, person in enumerate([jo, *newcomers[::2]]):
         take_everything(person, now=ago(8 - n / 3))
     write(draft(creator, DRAFT, [vases, moon], [patrons], now=ago(1)), DRAFT_WORDS)
