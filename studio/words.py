@@ -241,10 +241,10 @@ def of_funnel(numbers: Numbers, people: str) -> list[dict[str, object]]:
 
 
 def of_unmailed(counts: Mapping[str, int]) -> list[dict[str, object]]:
-    """The deliveries that came to nothing, by what became of them."""
+    """The deliveries that certainly came to nothing, by what became of them; those in doubt are listed by name."""
     return [
         {"state": state, "count": counts[state], "words": STATES_OF_PEOPLE[state]}
-        for state in ("failed", "unknown", "suppressed", "skipped")
+        for state in ("failed", "suppressed", "skipped")
         if counts.get(state)
     ]
 

@@ -29,6 +29,10 @@ FIELD_NAMES = {
 }
 
 
+# The tier that goes nowhere.
+SKIP = "skip"
+
+
 class FileForm(forms.Form):
     """The export, as it was downloaded."""
 
@@ -77,6 +81,7 @@ class MappingForm(forms.Form):
                 choices=_with_numbers(survey.statuses),
                 initial=sorted(self.mapping.statuses),
                 widget=forms.CheckboxSelectMultiple,
+                error_messages={"required": _("Choose at least one status that makes a member.")},
                 help_text=_(
                     "People with another status are skipped; an access that has not run out counts all the same."
                 ),
@@ -93,9 +98,8 @@ class MappingForm(forms.Form):
         for (name, tier), (written, people) in zip(self.tiers, survey.tiers.items(), strict=True):
             self.fields[name] = forms.ChoiceField(
                 label=_with_number(written or _("No tier"), people),
-                choices=[("", _("Skip these people")), *groups],
-                required=False,
-                initial=str(self.mapping.tiers.get(tier, "")),
+                choices=[(SKIP, _("Skip these people")), *groups],
+                initial=str(self.mapping.tiers.get(tier, SKIP)),
             )
         if not self.tiers:
             self.fields["target"] = forms.ChoiceField(
@@ -112,7 +116,8 @@ class MappingForm(forms.Form):
 
     @property
     def chosen(self) -> Mapping:
-        tiers = {tier: int(self.cleaned_data[name]) for name, tier in self.tiers if self.cleaned_data[name]}
+        targets = [(tier, self.cleaned_data[name]) for name, tier in self.tiers]
+        tiers = {tier: int(target) for tier, target in targets if target != SKIP}
         return Mapping(
             columns=self.mapping.columns,
             target=int(self.cleaned_data.get("target", self.mapping.target)),
@@ -130,6 +135,9 @@ class ApplyForm(forms.Form):
         )
     )
 
+    # What is asked only of those who end memberships must not hold back those who keep them.
+    use_required_attribute = False
+
     def __init__(self, *args: Any, import_run: Import, summary: Summary, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not summary.gone:
@@ -143,16 +151,19 @@ class ApplyForm(forms.Form):
             initial="keep",
             widget=forms.RadioSelect,
         )
+        ending = not self.is_bound or self.data.get("gone") == "end"
         self.fields["gone_on"] = forms.DateField(
             label=_("Their membership ends on"),
-            required=False,
+            required=ending,
+            error_messages={"required": _("On which day does their membership end?")},
             initial=timezone.localdate,
             widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
         )
         if summary.asks_for_word:
             self.fields["typed"] = forms.CharField(
-                label=_("If you end them: type “%(word)s” to confirm") % {"word": import_run.group.name},
-                required=False,
+                label=_("To confirm, type “%(word)s”") % {"word": import_run.group.name},
+                required=ending,
+                error_messages={"required": _("Type the name of the group if you mean it.")},
                 help_text=_("That is more than a third of the group. Is the file complete?"),
                 widget=forms.TextInput(attrs={"autocomplete": "off"}),
             )
@@ -162,12 +173,6 @@ class ApplyForm(forms.Form):
         if day and abs(day - timezone.localdate()).days > 366:
             raise forms.ValidationError(_("Choose a day within a year from today."))
         return day
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or self.cleaned_data
-        if cleaned.get("gone") == "end" and "gone_on" in cleaned and not cleaned["gone_on"]:
-            self.add_error("gone_on", _("On which day does their membership end?"))
-        return cleaned
 
     @property
     def gone_at(self) -> datetime | None:

@@ -4,6 +4,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST
+from django_htmx.http import HttpResponseClientRefresh
 
 from groups import services, tasks
 from groups.imports.formats import FORMATS
@@ -60,6 +61,9 @@ def paste_list(request: StudioRequest, creator: Creator, pk: int) -> HttpRespons
 def import_run(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Where an import stands: its choices, its dry run to be reviewed, the work under way, or what came of it."""
     run = _import_of(creator, pk)
+    if request.htmx and run.state not in {Import.State.CHECKING, Import.State.APPLYING, Import.State.REFUSED}:
+        # The work it was asking about is over: the whole page is another one now.
+        return HttpResponseClientRefresh()
     if run.state == Import.State.OPENED:
         return redirect("studio:choose_mapping", creator.slug, run.pk)
     if run.state in {Import.State.CHECKED, Import.State.DONE}:

@@ -8,6 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
+from django_htmx.http import HttpResponseClientRefresh
 
 from distribution.models import Release
 from distribution.services import AlreadyGiving
@@ -35,7 +36,8 @@ def release(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """A release from its schedule to its numbers; while it moves, htmx asks for the moving part."""
     release = get_object_or_404(creator.releases.select_related("creator"), pk=pk)
     if release.state == Release.State.DRAFT:
-        return redirect("studio:compose", creator.slug, pk)
+        # Taken back in another window while this one was looking on.
+        return HttpResponseClientRefresh() if request.htmx else redirect("studio:compose", creator.slug, pk)
     now, message = timezone.now(), start_message(release)
     found = progress(message, now=now)
     doubts = found.counts.get(Delivery.State.UNKNOWN, 0)
@@ -44,6 +46,7 @@ def release(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
         "release": release,
         "message": message,
         "progress": found,
+        "due": release.publish_at is not None and release.publish_at <= now,
         "stage": words.STAGES[found.stage],
         "moving": release.state != Release.State.PUBLISHED or found.stage not in {"done", "draft"},
         "numbers": (numbers := queries.numbers(release, message, found)),

@@ -118,7 +118,7 @@ def test_a_group_that_is_not_theirs_cannot_be_a_target(
     foreign = factories.GroupFactory.create()
     run = open_file(studio, patrons)
     page = studio.post(
-        url("choose_mapping", run.pk), {"statuses": ["active patron"], "tier-0": foreign.pk, "tier-1": ""}
+        url("choose_mapping", run.pk), {"statuses": ["active patron"], "tier-0": foreign.pk, "tier-1": "skip"}
     )
     assert "errorlist" in page.content.decode()
     run.refresh_from_db()
@@ -156,7 +156,7 @@ def test_ending_more_than_a_third_asks_for_a_typed_word(studio: Client, patrons:
     shorter = checked(studio, patrons, "".join(PATREON.replace("2026-10", "2026-11").splitlines(True)[:2]))
     review = studio.get(url("import", shorter.pk), {"part": "gone"}).content.decode()
     assert "Ben" in review
-    assert "type “Patrons” to confirm" in review
+    assert "To confirm, type “Patrons”" in review
     end = {"consent": "on", "gone": "end", "gone_on": timezone.localdate().isoformat()}
     asked = studio.post(url("apply_import", shorter.pk), {**end, "typed": "no"}).content.decode()
     assert "would end 1 of 2 memberships" in asked
@@ -188,11 +188,14 @@ def test_the_same_file_again_has_nothing_to_do(studio: Client, patrons: Group) -
 def test_an_unfinished_import_answers_htmx_with_the_moving_part_only(studio: Client, patrons: Group) -> None:
     run = open_file(studio, patrons)
     studio.post(
-        url("choose_mapping", run.pk), {"statuses": ["active patron"], "tier-0": patrons.pk, "tier-1": ""}
+        url("choose_mapping", run.pk), {"statuses": ["active patron"], "tier-0": patrons.pk, "tier-1": "skip"}
     )
     moving = studio.get(url("import", run.pk), headers={"HX-Request": "true"})
     assert b"<html" not in moving.content
     assert b"<progress" in moving.content
+    check(run)
+    over = studio.get(url("import", run.pk), headers={"HX-Request": "true"})
+    assert over.headers["HX-Refresh"] == "true"
 
 
 def test_the_review_asks_the_same_for_one_row_and_for_three(
