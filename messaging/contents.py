@@ -7,6 +7,7 @@ from django.template.defaultfilters import filesizeformat
 
 from distribution.models import Release
 from library.models import Bundle, BundleVersion
+from messaging.words import clean_source
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,6 @@ def contents_of(release: Release) -> list[Line]:
     versions = BundleVersion.objects.filter(pk__in=[version.pk for version in versions_of(release)])
     rows = versions.annotate(held=Count("files"), size=Sum("files__blob__size")).order_by("pk")
     return [
-        Line(title, files, filesizeformat(size))
+        Line(clean_source(title), files, filesizeformat(size))
         for title, files, size in rows.values_list("bundle__title", "held", "size")
     ]

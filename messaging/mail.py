@@ -172,14 +172,15 @@ class Mailing:
         )
         body = read_placeholders(clean_source(message.body), self.slots)
         contents = contents_of(release)
+        place = clean_source(creator.postal_address)
         context = {
-            "creator": creator,
-            "release": release,
+            "creator": {"name": clean_source(creator.name)},
+            "release": clean_source(str(release)),
             "contents": contents[:LISTED],
             "more": len(contents[LISTED:]),
             "site_name": settings.SITE_NAME,
             "site_url": settings.SITE_URL,
-            "postal_address": [line.strip() for line in creator.postal_address.splitlines() if line.strip()],
+            "postal_address": [line.strip() for line in place.splitlines() if line.strip()],
             **{
                 name: self.slots.mark(name)
                 for name in ("redeem_url", "preferences_url", "unsubscribe_url", "address", "group")
@@ -284,9 +285,7 @@ def display_name(name: str) -> str:
 def tame_subject(subject: str) -> str:
     """One line without controls, up to the length that is stored."""
     return "".join(
-        char
-        for char in " ".join(subject.split())
-        if char in "\ue000\ue001" or unicodedata.category(char) not in {"Cc", "Cs", "Co"}
+        char for char in " ".join(subject.split()) if unicodedata.category(char) not in {"Cc", "Cs", "Co"}
     )
 
 
