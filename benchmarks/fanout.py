@@ -1,6 +1,8 @@
-"""Giving a release to 100,000 members, half of them with accounts, against what PostgreSQL does at its barest.
+"""Giving a release to 100,000 members, half of them with accounts, and planning its mails, against PostgreSQL's barest.
 
-All sides write the same rows from the same memberships, each from empty tables, in turn, in one run.
+All sides write the same grants, library entries, holdings and deliveries from the same memberships, each from empty
+tables, in turn, in one run. Ours also pays for what makes it safe: pages, cursors, leases, attaching, the last look
+for who is missing, the counts, and the chunks.
 """
 
 import os
@@ -9,6 +11,7 @@ from datetime import UTC, datetime
 from statistics import median
 from time import perf_counter
 from typing import Any
+from uuid import uuid4
 
 from django.db import connection, transaction
 
@@ -18,11 +21,13 @@ from distribution import services
 from distribution.models import Grant, Release, ReleaseAudience, ReleaseItem
 from groups.models import Contact, Creator, Group, Membership
 from library.models import Bundle, BundleVersion, Holding, LibraryEntry
+from messaging.models import Chunk, Delivery, Message
+from messaging.services import plan_deliveries
 
 MEMBERS = int(os.environ.get("FANOUT_MEMBERS", "100000"))
 ROUNDS = max(3, int(os.environ.get("FANOUT_ROUNDS", "3")))
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-HOT = [Grant, LibraryEntry, Holding]
+HOT = [Grant, LibraryEntry, Holding, Delivery]
 
 
 def run() -> Iterator[dict[str, Any]]:
@@ -63,9 +68,10 @@ def ratio(name: str, value: float, goal: float) -> dict[str, Any]:
 def timed(write: Callable[[Release], None], release: Release) -> float:
     """Seconds for `write`, from empty tables and a settled disk. Every row must be there afterwards."""
     with connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {', '.join(table(model) for model in HOT)}, messaging_delivery")
+        cursor.execute(f"TRUNCATE {', '.join(table(model) for model in [*HOT, Chunk])}")
         cursor.execute(f"TRUNCATE {', '.join(f'twin_{table(model)}' for model in HOT)}")
         Release.objects.update(state="confirmed", cursor=0, granted=0, held=0, as_of=None, lease_until=None)
+        Message.objects.update(state="confirmed", cursor=0, planned=0, planned_at=None, lease_until=None)
         cursor.execute("CHECKPOINT")
     began = perf_counter()
     write(release)
@@ -76,19 +82,20 @@ def timed(write: Callable[[Release], None], release: Release) -> float:
         for model in HOT:
             cursor.execute(f"SELECT count(*) FROM {prefix}{table(model)}")
             counts.append(cursor.fetchone()[0])
-    if counts != [MEMBERS, MEMBERS // 2, MEMBERS // 2]:
+    if counts != [MEMBERS, MEMBERS // 2, MEMBERS // 2, MEMBERS]:
         raise AssertionError(f"{write.__name__} wrote {counts}")
     return took
 
 
 def ours(release: Release) -> None:
-    if not services.fan_out_grants(release.pk, now=NOW):
+    given = services.fan_out_grants(release.pk, now=NOW)
+    if not given or not plan_deliveries(release.message.pk, now=NOW):
         raise AssertionError("not published")
 
 
 def raw(release: Release, prefix: str = "") -> None:
     item = release.items.get()
-    grants, entries, holdings = (f"{prefix}{table(model)}" for model in HOT)
+    grants, entries, holdings, deliveries = (f"{prefix}{table(model)}" for model in HOT)
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {grants} (release_id, contact_id, granted_at)"
@@ -108,7 +115,21 @@ def raw(release: Release, prefix: str = "") -> None:
             f" SELECT e.id, %s, %s, %s, %s, %s FROM {grants} g JOIN groups_contact c ON c.id = g.contact_id"
             f" JOIN {entries} e ON e.user_id = c.account_id AND e.bundle_id = %s"
             " WHERE g.release_id = %s ON CONFLICT DO NOTHING",
-            [item.version_id, release.origin_key, release.title, "Patrons", NOW, item.bundle_id, release.pk],
+            [
+                item.version_id,
+                release.origin_key,
+                release.title,
+                "Patrons",
+                NOW,
+                item.bundle_id,
+                release.pk,
+            ],
+        )
+        cursor.execute(
+            f"INSERT INTO {deliveries} (message_id, grant_id, contact_id, address_key, state)"
+            f" SELECT %s, g.id, c.id, c.address_key, %s FROM {grants} g JOIN groups_contact c ON c.id = g.contact_id"
+            " WHERE g.release_id = %s ON CONFLICT DO NOTHING",
+            [release.message.pk, Delivery.State.PLANNED, release.pk],
         )
 
 
@@ -119,18 +140,18 @@ def raw_into_twins(release: Release) -> None:
 def with_bulk_create(release: Release) -> None:
     item = release.items.get()
     members = list(
-        Contact.objects.filter(memberships__in=Membership.objects.live(NOW)).values_list("pk", "account_id")
+        Contact.objects.filter(memberships__in=Membership.objects.live(NOW)).only("account_id", "address_key")
     )
     with transaction.atomic():
-        Grant.objects.bulk_create(
-            [Grant(release=release, contact_id=contact, granted_at=NOW) for contact, _account in members],
+        grants = Grant.objects.bulk_create(
+            [Grant(release=release, contact=contact, granted_at=NOW) for contact in members],
             batch_size=10_000,
         )
         entries = LibraryEntry.objects.bulk_create(
             [
-                LibraryEntry(user_id=account, bundle_id=item.bundle_id, added_at=NOW)
-                for _contact, account in members
-                if account
+                LibraryEntry(user_id=contact.account_id, bundle_id=item.bundle_id, added_at=NOW)
+                for contact in members
+                if contact.account_id
             ],
             batch_size=10_000,
         )
@@ -145,6 +166,19 @@ def with_bulk_create(release: Release) -> None:
                     given_at=NOW,
                 )
                 for entry in entries
+            ],
+            batch_size=10_000,
+        )
+        Delivery.objects.bulk_create(
+            [
+                Delivery(
+                    message=release.message,
+                    grant=grant,
+                    contact=grant.contact,
+                    address_key=grant.contact.address_key,
+                    state=Delivery.State.PLANNED,
+                )
+                for grant in grants
             ],
             batch_size=10_000,
         )
@@ -186,6 +220,9 @@ def populate() -> Release:
     )
     ReleaseItem.objects.create(release=release, bundle=bundle, version=version)
     ReleaseAudience.objects.create(release=release, group=patrons)
+    Message.objects.create(
+        release=release, subject="October", body="Hello", state="confirmed", due_at=NOW, request_id=uuid4()
+    )
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO accounts_user (email, password, name, is_superuser, is_active, is_staff, date_joined)"

@@ -12,6 +12,7 @@ from django.core.files.storage import default_storage
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
@@ -19,11 +20,11 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts.addresses import masked
 from accounts.models import User
 from accounts.services import account_for
-from distribution.models import Grant
+from distribution.models import Grant, Release
 from distribution.services import HeldByAnother, SentToAnother, holds_release, redeem_grant
-from distribution.standing import standing_of, what_is_inside
+from distribution.standing import Place, standing_of, what_is_inside
 from distribution.tickets import ForgedTicket, read_ticket
-from library.models import Bundle
+from library.models import Bundle, LibraryEntry
 
 # Kept in the session from the press until the person has signed in or up; config's adapter brings them back here.
 PRESSED = "redeem"
@@ -74,10 +75,10 @@ def redeemed(request: HttpRequest, ticket: str) -> HttpResponse:
     if grant is None or not isinstance(request.user, User) or not holds_release(request.user, grant.release):
         return redirect("redeem", ticket)
     context = {
-        "grant": grant,
         "release": grant.release,
         "bundles": what_is_inside(grant.release),
         "ticket": ticket,
+        "shelf": _shelf(request.user, grant.release),
     }
     return render(request, "distribution/redeemed.html", context)
 
@@ -106,14 +107,20 @@ def _show(
 ) -> HttpResponse:
     standing = standing_of(grant, user)
     context = {
-        "grant": grant,
         "release": grant.release,
         "bundles": what_is_inside(grant.release),
         "groups": [row.group for row in grant.release.audience_rows.select_related("group__parent")],
         "standing": standing,
         "ticket": ticket,
+        "shelf": _shelf(user, grant.release) if user and standing.place == Place.HERE else "",
     }
     return render(request, "distribution/redeem.html", context, status=status)
+
+
+def _shelf(user: User, release: Release) -> str:
+    """Where in `user`'s library it stands: the bundle's own page if there is one bundle."""
+    entries = LibraryEntry.objects.filter(user=user, bundle__release_items__release=release)[:2]
+    return reverse("library:entry", args=[entries[0].pk]) if len(entries) == 1 else reverse("library:home")
 
 
 def _send_code(request: HttpRequest, grant: Grant, ticket: str) -> HttpResponse:

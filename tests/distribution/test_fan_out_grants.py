@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from allauth.account.models import EmailAddress
 from django.db import connection
+from django.db.models import F
 
 from accounts.models import User
 from distribution import services
@@ -193,6 +194,42 @@ def test_a_worker_that_lost_the_lease_writes_nothing(
     Release.objects.filter(pk=release.pk).update(lease_until=None)
     assert services.fan_out_grants(release.pk, now=now, page=2)
     judge(release, 3)
+
+
+def test_a_worker_overtaken_as_it_begins_does_not_take_its_successor_for_itself(
+    release: Release, owner: User, ana: Contact, now: datetime
+) -> None:
+    services.confirm_release(release, publish_at=now, by=owner, now=now)
+
+    def overtake(execute, sql, params, many, context):  # type: ignore[no-untyped-def]
+        result = execute(sql, params, many, context)
+        if sql.startswith("UPDATE") and '"as_of"' in sql:
+            Release.objects.filter(pk=release.pk).update(epoch=F("epoch") + 1)
+        return result
+
+    with connection.execute_wrapper(overtake):
+        assert not services.fan_out_grants(release.pk, now=now)
+    assert not Grant.objects.exists()
+
+
+@pytest.mark.parametrize("state", [Release.State.PUBLISHED, Release.State.DRAFT])
+def test_what_stopped_being_due_before_the_lease_was_taken_is_left_alone(
+    release: Release, owner: User, ana: Contact, now: datetime, state: str
+) -> None:
+    """Another worker published it in between, or its creator took it back."""
+    services.confirm_release(release, publish_at=now, by=owner, now=now)
+
+    def overtake(execute, sql, params, many, context):  # type: ignore[no-untyped-def]
+        result = execute(sql, params, many, context)
+        if sql.startswith("UPDATE") and '"epoch"' in sql and "lease_until" in sql:
+            Release.objects.filter(pk=release.pk).update(state=state, as_of=now)
+        return result
+
+    with connection.execute_wrapper(overtake):
+        assert not services.fan_out_grants(release.pk, now=now)
+    release.refresh_from_db()
+    assert (release.state, release.lease_until) == (state, None)
+    assert not Grant.objects.exists()
 
 
 def test_while_a_lease_is_held_nobody_else_begins(

@@ -21,7 +21,7 @@ from distribution import services
 from distribution.models import Grant, Release
 from distribution.tickets import issue_ticket
 from groups.models import Contact
-from library.models import Bundle, Holding
+from library.models import Bundle, File, Holding, LibraryEntry
 from tests import factories
 from tests.distribution.conftest import Give
 
@@ -76,11 +76,18 @@ def test_the_page_says_what_is_inside_for_whom_and_by_which_rule(
     client: Client, release: Release, link: str
 ) -> None:
     bundle = release.items.get().bundle
-    factories.add_file(bundle.versions.get(), "manual.pdf", b"x" * 2048)
+    manual = factories.add_file(bundle.versions.get(), "manual.pdf", b"x" * 2048)
+    File.objects.filter(pk=manual.pk).update(kind="pdf")
     shown = client.get(link)
     assert shown.status_code == 200
     text = words(shown)
-    for part in ("From Ana's Forge", "October", "Dragon", f"Sent to {MASKED}", "2 files", "2 STL"):
+    for part in (
+        "From Ana's Forge",
+        "October",
+        "Dragon",
+        f"Sent to {MASKED}",
+        "2 files, 2.0 KB · 1 PDF, 1 STL",
+    ):
         assert part in text.replace("&#x27;", "'")
     assert "For those who were members of Patrons on 21 Nov 2026" in text
     assert "Redeem here" in text
@@ -186,9 +193,20 @@ def test_a_press_redeems_and_leads_to_the_library(
     assert (done.status_code, done.url) == (302, reverse("redeemed", args=[ticket]))  # type: ignore[attr-defined]
     moment = client.get(done.url)  # type: ignore[attr-defined]
     assert "It is yours" in words(moment)
-    assert "/library/" in moment.content.decode()
+    entry = LibraryEntry.objects.get(user=ana_user)
+    assert f'href="/library/{entry.pk}/"' in moment.content.decode()
     assert is_public_and_quiet(moment)
     assert Holding.objects.get().entry.user == ana_user
+
+
+def test_several_bundles_are_found_on_the_shelf(
+    client_of: ClientOf, link: str, ticket: str, ana_user: User, release: Release
+) -> None:
+    bundle = factories.BundleFactory.create(creator=release.creator)
+    release.items.create(bundle=bundle, version=bundle.versions.get())
+    client = client_of(ana_user)
+    client.post(link)
+    assert 'large" href="/library/"' in client.get(reverse("redeemed", args=[ticket])).content.decode()
 
 
 def test_pressing_twice_is_harmless_and_the_page_says_it_is_there(
@@ -236,7 +254,7 @@ def test_somebody_else_sees_both_addresses_masked_and_redeems_nothing(
         assert response.status_code == status
         text = words(response)
         assert f"This was sent to {MASKED}. You are signed in as s•••@e•••.example." in text
-        assert "Sign in with the mailed address instead" in text
+        assert "Sign in with the mailed address" in text
         assert "Redeem here" not in text
     grant.refresh_from_db()
     assert grant.redeemed_at is None
@@ -349,7 +367,7 @@ def test_what_the_mailed_address_holds_already_opens_by_a_code(
     client: Client, link: str, ana_user: User, ticket: str, grant: Grant, now: datetime
 ) -> None:
     services.redeem_grant(grant, user=ana_user, now=now)
-    assert "This is in your library already Sign in to open it." in words(client.get(link))
+    assert "This is in your library already Sign in, and it opens." in words(client.get(link))
     client.post(link)
     assert enter_code(client, code())["Location"] == reverse("redeemed", args=[ticket])
 
