@@ -1,7 +1,7 @@
 """A message beside its release: begun, confirmed for a time, taken back."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -20,6 +20,8 @@ from messaging.models import Delivery, Message
 from messaging.services.plan import audience_groups, with_outcome
 from messaging.throttle import CapReached
 from messaging.words import WordsRefused
+
+FARTHEST = timedelta(days=366)
 
 
 class ConfirmRefused(Exception):
@@ -90,6 +92,8 @@ def confirm_message(
         if message.state != Message.State.DRAFT:
             raise AlreadyConfirmed(_("This message is confirmed already."))
         due_at = max(due_at, now)
+        if due_at - now > FARTHEST:
+            raise NotReady(_("Choose a time within the next twelve months."))
         for refused in refusals(message, now=now):
             raise refused
         try:

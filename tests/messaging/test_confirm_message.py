@@ -57,6 +57,13 @@ def test_a_time_in_the_past_means_now(
     assert confirm(draft, due_at=now - DAY).due_at == now
 
 
+@pytest.mark.parametrize("due_at", ["2027-12-01T00:00Z", "9999-12-31T23:59Z"])
+def test_a_time_too_far_away_is_refused(
+    people: list[Contact], refused: Callable[..., ConfirmRefused], due_at: str
+) -> None:
+    assert "twelve months" in str(refused(services.NotReady, due_at=datetime.fromisoformat(due_at)))
+
+
 def test_the_same_form_posted_again_gets_the_message_it_confirmed(
     draft: Message, people: list[Contact], owner: User, now: datetime
 ) -> None:
