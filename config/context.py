@@ -5,12 +5,15 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 
+from accounts.models import User
 from groups.models import Creator
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
     """The creators this person runs (asked for only where the navigation is drawn), and whether mail stays here."""
     creators = Creator.objects.none()
-    if request.user.is_authenticated:
-        creators = Creator.objects.run_by(request.user).order_by("name")
+    # A request can be refused before anybody asked whose it is; its page has this frame too.
+    user = getattr(request, "user", None)
+    if isinstance(user, User):
+        creators = Creator.objects.run_by(user).order_by("name")
     return {"run_creators": creators, "mailbox": settings.MAILBOX}

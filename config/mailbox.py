@@ -30,6 +30,7 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_safe
 
 MAILS_A_PAGE = 50
+LONGEST_NAME = 100
 
 
 def refusal() -> str:
@@ -128,7 +129,8 @@ def names() -> list[str]:
 
 def path_of(name: str) -> Path:
     path = Path(settings.MAILBOX_DIR) / f"{name}.eml"
-    if not path.is_file():
+    # Longer than a disk's names is an OSError to `Path.is_file`.
+    if len(name) > LONGEST_NAME or not path.is_file():
         raise Http404
     return path
 

@@ -5,6 +5,7 @@ mail into a mailbox page). `.env.example` lists every variable of the *real* one
 """
 
 import contextlib
+import logging
 import secrets
 from email.utils import parseaddr
 from pathlib import Path
@@ -81,6 +82,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.middleware.believe_no_claims",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -309,10 +311,21 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
+
+def in_one_line(entry: logging.LogRecord) -> bool:
+    """A request that we refused (a forged Host, a broken form) needs no traceback: there is nothing to mend."""
+    if getattr(entry, "status_code", 500) < 500:
+        entry.exc_info = None
+    return True
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {"refusals": {"()": "django.utils.log.CallbackFilter", "callback": in_one_line}},
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refusals"]},
+    },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
 }

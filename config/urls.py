@@ -12,6 +12,8 @@ admin.site.site_header = admin.site.site_title = _("Largesse administration")
 # Addresses stand with their account, and this house has no permission groups.
 admin.site.unregister([PermissionGroup, EmailAddress])
 
+handler400, handler403, handler404 = map(views.refusal_page, (400, 403, 404))
+
 urlpatterns = [
     path("", views.home, name="home"),
     path("library/", include("library.urls")),

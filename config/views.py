@@ -1,4 +1,6 @@
-"""The front door."""
+"""The front door, and the pages of those who are turned away."""
+
+from collections.abc import Callable
 
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
@@ -13,3 +15,12 @@ def home(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
         return render(request, "home.html")
     return redirect("studio:start" if Creator.objects.run_by(request.user).exists() else "library:home")
+
+
+def refusal_page(status: int) -> Callable[[HttpRequest, Exception], HttpResponse]:
+    """Django's own would look for a CSRF token in the form, and break on the very form that could not be read."""
+
+    def page(request: HttpRequest, exception: Exception) -> HttpResponse:
+        return render(request, f"{status}.html", status=status)
+
+    return page
