@@ -18,9 +18,9 @@ test: .venv/.all ## the whole suite; needs no service
 test-services: .venv/.all ## the same suite, and the races, on PostgreSQL and Redis
 	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest -n auto
 
-e2e: .venv/.all ## a person at a browser: on SQLite, then on PostgreSQL
+e2e: .venv/.all ## a person at a browser: the main road and every page, the road again on PostgreSQL and Redis
 	env -u DATABASE_URL -u REDIS_URL .venv/bin/pytest tests/e2e -m e2e
-	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest tests/e2e -m e2e
+	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest tests/e2e/test_journey.py -m e2e
 
 chaos: .venv/.all ## workers are shot in the middle of a release, on PostgreSQL and Redis
 	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest tests/chaos -m chaos

@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -68,14 +69,14 @@ def text_of(mail: EmailMessage, kind: str = "plain") -> str:
 def running_site(folder: Path, *, real_mail: bool = True, sweep: float = 2) -> Iterator[Site]:
     """On the database and broker that DATABASE_URL and REDIS_URL name; without them the embedded ones."""
     port = free_port()
-    with Recorder(folder, raw=True) as recorder, own_database() as database:
+    with Recorder(folder, raw=True) as recorder, own_database() as database, own_redis(folder) as redis:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "VAR_DIR": str(folder / "var"),
             "PORT": str(port),
             "DATABASE_URL": database or f"sqlite:///{folder / 'site.sqlite3'}",
-            "REDIS_URL": os.environ.get("REDIS_URL", ""),
+            "REDIS_URL": redis,
             "EMAIL_URL": f"smtp://127.0.0.1:{recorder.port}" if real_mail else "",
             "CREATORS": "open",
             "SWEEP_SECONDS": str(sweep),
@@ -150,6 +151,36 @@ def own_database() -> Iterator[str]:
             yield f"{server}/{name._obj[0]}"
         finally:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@contextmanager
+def own_redis(folder: Path) -> Iterator[str]:
+    """A new Redis if REDIS_URL names one: another site's workers on the same would take our wake-ups for theirs."""
+    url = os.environ.get("REDIS_URL", "")
+    if not url or not (server := shutil.which("redis-server")):
+        yield url
+        return
+    port = free_port()
+    redis = subprocess.Popen(
+        [
+            server,
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--maxmemory-policy",
+            "noeviction",
+        ],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        redis.terminate()
+        redis.wait()
 
 
 def wait_until_it_answers(address: str) -> None:
