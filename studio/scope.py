@@ -36,6 +36,12 @@ def of_creator(
     return page
 
 
+def row_number(text: str) -> int:
+    """A row as a form or an address names it; 0, which no row is, for what cannot be one."""
+    # A longer number fits no column, and one of thousands of digits not even Python's int().
+    return int(text) if text.isdecimal() and len(text) < 19 else 0
+
+
 def posted(request: HttpRequest) -> QueryDict | None:
     """What a form was sent with, be it nothing at all; None when it is only asked for."""
     return request.POST if request.method == "POST" else None

@@ -7,6 +7,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
 from accounts.addresses import AddressRefused, address_key
+from groups.imports.values import ValueRefused, read_name
 from groups.models import Creator
 
 
@@ -44,6 +45,15 @@ class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptab
             ),
         }
         widgets = {"postal_address": forms.Textarea(attrs={"rows": 3, "autocomplete": "street-address"})}
+
+    def clean_name(self) -> str:
+        try:
+            name = read_name(self.cleaned_data["name"]).text
+        except ValueRefused as refused:
+            raise forms.ValidationError(str(refused)) from refused
+        if not name:
+            raise forms.ValidationError(_("Give the name people know you by."))
+        return name
 
     def clean_reply_to(self) -> str:
         try:

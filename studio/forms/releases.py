@@ -17,6 +17,14 @@ from groups.models import Group
 from library.models import Bundle
 from messaging.models import Message
 from studio.forms.moments import LocalMoment
+from studio.scope import row_number
+
+
+class RowsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
+    """Ticked rows; a number that no row can have is one of a row that is not there."""
+
+    def clean(self, value: Any) -> Any:
+        return super().clean([row_number(str(each)) for each in value or []])
 
 
 class ComposeForm(forms.Form):
@@ -28,8 +36,8 @@ class ComposeForm(forms.Form):
         required=False,
         help_text=gettext_lazy("What members see in their library, “November: Dragon” for example."),
     )
-    bundles = forms.ModelMultipleChoiceField(Bundle.objects.none(), required=False)
-    groups = forms.ModelMultipleChoiceField(Group.objects.none(), required=False)
+    bundles = RowsField(Bundle.objects.none(), required=False)
+    groups = RowsField(Group.objects.none(), required=False)
     rule = forms.ChoiceField(choices=Release.Rule.choices, required=False)
     subject = forms.CharField(
         label=gettext_lazy("Subject"),

@@ -21,6 +21,7 @@ from messaging.throttle import Meter
 from messaging.words import WordsRefused
 from studio.queries.bundles import BundleCard, bundle_cards
 from studio.queries.groups import tightest
+from studio.scope import row_number
 
 # More would make the page of steps heavy; what is chosen is always among them.
 MOST_CHOICES = 100
@@ -31,7 +32,7 @@ def bundle_choices(creator: Creator, chosen: set[str]) -> list[tuple[BundleCard,
     """The bundles a release may hold, newest first, and whether each is chosen; those chosen are never left out."""
     bundles = creator.bundles.live().order_by("-created_at", "-id")
     newest = list(bundles.values_list("pk", flat=True)[:MOST_CHOICES])
-    ticked = [number for number in chosen if number.isdecimal()]
+    ticked = [row_number(number) for number in chosen]
     cards = bundle_cards(bundles.filter(pk__in=[*newest, *ticked]))
     return [(card, str(card.bundle.pk) in chosen) for card in cards]
 
@@ -68,7 +69,7 @@ class Sample:
 
 def sample(message: Message, reader: str, *, now: datetime) -> Sample:
     """The mail as the contact with this number gets it, if they are in the audience; otherwise as somebody made up."""
-    contact = audience(message.release, now).filter(pk=reader).first() if reader.isdecimal() else None
+    contact = audience(message.release, now).filter(pk=row_number(reader)).first() if reader else None
     try:
         return Sample(preview(message, contact=contact, now=now), "", contact)
     except WordsRefused as refused:

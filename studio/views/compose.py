@@ -28,7 +28,7 @@ from messaging.services.discard import discard_draft
 from messaging.words import PLACEHOLDERS, WordsRefused
 from studio import queries, words
 from studio.forms.releases import ComposeForm, TimingForm
-from studio.scope import StudioRequest, of_creator, posted
+from studio.scope import StudioRequest, of_creator, posted, row_number
 
 PEOPLE_A_PAGE = 100
 # The mail is shown as its reader's program would: styles of its own, and nothing that could run or be fetched.
@@ -45,8 +45,8 @@ MAIL_POLICY = {
 def start_draft(request: StudioRequest, creator: Creator) -> HttpResponse:
     """A new draft, with the bundle in it that was just looked at."""
     release = start_release(creator, now=timezone.now())
-    number = request.POST.get("bundle", "")
-    choose_bundles(release, creator.bundles.live().filter(pk=number if number.isdecimal() else 0))
+    number = row_number(request.POST.get("bundle", ""))
+    choose_bundles(release, creator.bundles.live().filter(pk=number))
     return redirect("studio:compose", creator.slug, release.pk)
 
 

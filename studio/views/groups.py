@@ -11,7 +11,7 @@ from groups.models import Creator, Group
 from groups.services.groups import GroupNameTaken, ImportUnderway, NameMissing, OneLevelOnly
 from studio import queries, words
 from studio.forms.groups import GroupForm, MemberFilter, NameForm
-from studio.scope import StudioRequest, of_creator, posted
+from studio.scope import StudioRequest, of_creator, posted, row_number
 
 MEMBERS_A_PAGE = 25
 
@@ -32,7 +32,7 @@ def create_group(request: StudioRequest, creator: Creator) -> HttpResponse:
     """A new main group, or with `?parent=` a sub group of one."""
     parent = None
     if number := request.GET.get("parent"):
-        parent = get_object_or_404(creator.groups.live().main(), pk=number if number.isdecimal() else 0)
+        parent = get_object_or_404(creator.groups.live().main(), pk=row_number(number))
     form = (NameForm if parent else GroupForm)(posted(request))
     if form.is_valid():
         kind = form.cleaned_data.get("kind", Group.Kind.OTHER)
