@@ -105,9 +105,9 @@ def die_with_parent() -> None:
 
 
 def listen(part: Part, stream: IO[str] | None, say: Callable[[str], None]) -> None:
-    for line in stream or ():
-        part.words.append(line.rstrip())
-        say(f"{part.name:>6} │ {line.rstrip()}")
+    for line in filter(None, map(str.rstrip, stream or ())):
+        part.words.append(line)
+        say(f"{part.name:>6} │ {line}")
 
 
 def look_after(part: Part, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
