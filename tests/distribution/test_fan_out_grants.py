@@ -1,6 +1,8 @@
 """Everyone entitled has one grant, once, whatever happens on the way."""
 
+import time
 from datetime import datetime, timedelta
+from threading import Event
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -232,6 +234,25 @@ def test_what_stopped_being_due_before_the_lease_was_taken_is_left_alone(
     assert not Grant.objects.exists()
 
 
+def test_a_member_whose_row_commits_behind_the_cursor_is_found_at_the_end(
+    release: Release, owner: User, hobbyist: Group, now: datetime
+) -> None:
+    first = factories.ContactFactory.create(creator=release.creator, account=factories.UserFactory.create())
+    populate(hobbyist, 4)
+    services.confirm_release(release, publish_at=now, by=owner, now=now)
+
+    def commit_late(execute, sql, params, many, context):  # type: ignore[no-untyped-def]
+        result = execute(sql, params, many, context)
+        if sql.startswith("UPDATE") and '"cursor" =' in sql and not first.memberships.exists():
+            factories.MembershipFactory.create(group=hobbyist, contact=first)
+        return result
+
+    with connection.execute_wrapper(commit_late):
+        assert services.fan_out_grants(release.pk, now=now, page=2)
+    assert Grant.objects.filter(contact=first).exists()
+    judge(release, 5)
+
+
 def test_while_a_lease_is_held_nobody_else_begins(
     release: Release, owner: User, ana: Contact, now: datetime
 ) -> None:
@@ -367,3 +388,35 @@ def test_an_account_verified_while_its_page_is_written_misses_nothing(
     assert set(Holding.objects.values_list("entry__user", flat=True)) == {user.pk for user in users}
     at_giving = Grant.objects.filter(redeemed_at=None).count()
     assert Release.objects.get(pk=release.pk).held == at_giving
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_whoever_signs_in_between_a_page_and_its_commit_waits_for_it_and_has_it(
+    release: Release, owner: User, ana: Contact, now: datetime
+) -> None:
+    user = factories.UserFactory.create(email=ana.address_key, verified=False)
+    EmailAddress.objects.create(user=user, email=user.email)
+    services.confirm_release(release, publish_at=now, by=owner, now=now)
+    written, go = Event(), Event()
+
+    def pause(execute, sql, params, many, context):  # type: ignore[no-untyped-def]
+        if sql.startswith("UPDATE") and '"cursor" =' in sql:
+            written.set()
+            go.wait(9)
+        return execute(sql, params, many, context)
+
+    def one(number: int) -> object:
+        if number == 0:
+            with connection.execute_wrapper(pause):
+                return services.fan_out_grants(release.pk, now=now)
+        written.wait(9)
+        if number == 1:
+            EmailAddress.objects.filter(user=user).update(verified=True)
+            return services.settle_waiting(user, now=now)
+        # Long enough for the sign-in to reach the page's lock.
+        time.sleep(0.5)
+        return go.set()
+
+    assert at_once(3, one)[:2] == [True, 1]
+    assert Holding.objects.get().entry.user == user
