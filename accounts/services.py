@@ -109,9 +109,7 @@ def account_for(address: str) -> User:
     if owner:
         return owner
     with transaction.atomic():
-        user, created = User.objects.get_or_create(
-            email=address, defaults={"password": make_password(None)}
-        )
+        user, created = User.objects.get_or_create(email=address, defaults={"password": make_password(None)})
         EmailAddress.objects.get_or_create(user=user, email=address, defaults={"primary": created})
     return user
 
