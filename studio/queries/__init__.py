@@ -37,6 +37,7 @@ from studio.queries.imports import (
     import_rows,
 )
 from studio.queries.releases import (
+    MOST_NAMED,
     Numbers,
     ReleaseRow,
     Sample,
@@ -53,6 +54,7 @@ from studio.queries.releases import (
 )
 
 __all__ = [
+    "MOST_NAMED",
     "Begun",
     "BundleCard",
     "GroupCard",

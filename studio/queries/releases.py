@@ -26,6 +26,8 @@ from studio.scope import row_number
 # More would make the page of steps heavy; what is chosen is always among them.
 MOST_CHOICES = 100
 MOST_READERS = 25
+# Names are looked through, not counted: the check has the number.
+MOST_NAMED = 1_000
 
 
 def bundle_choices(creator: Creator, chosen: set[str]) -> list[tuple[BundleCard, bool]]:
@@ -77,9 +79,9 @@ def sample(message: Message, reader: str, *, now: datetime) -> Sample:
 
 
 def people_in_part(message: Message, reason: str, *, now: datetime) -> QuerySet[Contact]:
-    """Who is in one part of the check; the part of those who are mailed has no reason."""
+    """Some of those in one part of the check, to be listed by name; the part of those who are mailed has no reason."""
     people = with_outcome(audience(message.release, now), message.release)
-    return people.filter(reason=reason).order_by("name", "pk")
+    return people.filter(reason=reason).order_by("pk")[:MOST_NAMED]
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,7 @@ def check_part(request: StudioRequest, creator: Creator, pk: int, part: str) -> 
         "creator": creator,
         "release": message.release,
         "heading": words.PARTS_OF_CHECK[part],
+        "most": queries.MOST_NAMED,
         "page": Paginator(found, PEOPLE_A_PAGE).get_page(request.GET.get("page")),
     }
     return render(request, "studio/check_part.html", context)
