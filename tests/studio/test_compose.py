@@ -283,3 +283,27 @@ def test_the_page_of_steps_asks_the_same_for_one_of_each_and_for_three(
         factories.MembershipFactory.create(group=factories.GroupFactory.create(creator=creator))
         factories.MembershipFactory.create(group=hobbyist)
     assert queries_of(url("compose", draft.pk)) == first
+
+
+@pytest.mark.parametrize("number", ["x", "-1", "0", str(2**63), str(10**30), "١٢", "\x00"])
+def test_numbers_that_are_none_are_refused_in_words(
+    studio: Client, draft: Release, bundle: Bundle, patrons: Group, number: str
+) -> None:
+    for name in ["bundles", "groups"]:
+        page = studio.post(url("compose", draft.pk), filled(bundle, patrons, **{name: [number]}))
+        assert page.status_code == 200, name
+        assert "errorlist" in page.content.decode()
+    assert studio.post(url("start_release"), {"bundle": number}).status_code == 302
+    page = studio.post(url("compose", draft.pk), filled(bundle, patrons, **{"as": number}))
+    assert page.status_code == 302
+
+
+@pytest.mark.parametrize("typed", ["\x00", "x" * 20_001])
+def test_words_that_cannot_be_stored_are_refused(
+    studio: Client, draft: Release, bundle: Bundle, patrons: Group, typed: str
+) -> None:
+    for name in ["title", "subject", "body"]:
+        page = studio.post(url("compose", draft.pk), filled(bundle, patrons, **{name: typed}))
+        assert "errorlist" in page.content.decode(), name
+    draft.refresh_from_db()
+    assert draft.title == ""

@@ -190,3 +190,13 @@ def test_people_ask_the_same_for_one_and_for_four(
     pages = [url("recipients", message.release_id) + query for query in ["?q=mia", ""]]
     one, four = map(queries_of, pages)
     assert one == four
+
+
+@pytest.mark.parametrize("q", ["\x00", "%", "_", "'", "x" * 500, "\u202e"])
+def test_a_strange_search_finds_nobody_and_harms_nothing(
+    studio: Client, message: Message, owner: User, patrons: Group, q: str
+) -> None:
+    confirm(message, owner)
+    give(message)
+    assert studio.get(url("recipients", message.release_id), {"q": q, "state": q}).status_code == 200
+    assert studio.get(url("group", patrons.pk), {"q": q, "page": q}).status_code == 200
