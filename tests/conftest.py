@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import redis
 from django.conf import LazySettings, settings
 from django.test import Client
 
@@ -20,6 +21,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("postgres"):
             item.add_marker(skip)
+
+
+def pytest_sessionfinish() -> None:
+    """Nobody takes the wake-ups of tests away: what this process left in Redis goes with it."""
+    if settings.REDIS_URL:
+        with redis.Redis.from_url(settings.REDIS_URL) as left:
+            for key in left.scan_iter(f"*{settings.CACHES['default']['KEY_PREFIX']}*"):
+                left.delete(key)
 
 
 @pytest.fixture(autouse=True)

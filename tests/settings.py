@@ -1,6 +1,7 @@
 """The product's settings, with what tests change: scratch folders, a quick hash, mail kept in memory."""
 
 import os
+import secrets
 import tempfile
 
 os.environ.setdefault("VAR_DIR", tempfile.mkdtemp(prefix="largesse-tests-"))
@@ -15,8 +16,14 @@ STORAGES = {
     **STORAGES,  # noqa: F405
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CELERY_TASK_ALWAYS_EAGER = False
-# A wake-up in a test goes nowhere: tests call the services, and correctness never depends on being woken.
-CELERY_BROKER_URL = "memory://"
+# A wake-up in a test goes where no worker listens: tests call the services, and correctness never depends on being
+# woken. With REDIS_URL it goes through Redis all the same, under names of this process's own.
+if REDIS_URL:  # noqa: F405
+    _own = f"tests-{secrets.token_hex(4)}:"
+    CACHES["default"]["KEY_PREFIX"] = _own  # noqa: F405
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": _own}
+else:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    CELERY_BROKER_URL = "memory://"
 STATIC_ROOT.mkdir(exist_ok=True)  # noqa: F405
