@@ -60,3 +60,9 @@ def on_the_clock(naive: datetime) -> datetime:
 def start_of(day: date) -> datetime:
     """The first instant of `day` in the active zone."""
     return datetime(day.year, day.month, day.day, tzinfo=timezone.get_current_timezone())
+
+
+def next_minute(moment: datetime) -> datetime:
+    """`moment` as people write times: the first full minute that is not before it, in the active zone."""
+    full = moment.replace(second=0, microsecond=0)
+    return timezone.localtime(full if full == moment else full + timedelta(minutes=1))

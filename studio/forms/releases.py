@@ -1,6 +1,6 @@
 """A release as it is put together: what, to whom, in which words; and when."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from distribution.services import choose_audience, choose_bundles
 from groups.models import Group
 from library.models import Bundle
 from messaging.models import Message
-from studio.forms.moments import LocalMoment
+from studio.forms.moments import FURTHEST, LocalMoment
 from studio.scope import row_number
 
 
@@ -133,6 +133,7 @@ def _offered(text: str) -> datetime:
         offered = datetime.fromisoformat(text)
     except ValueError:
         raise forms.ValidationError(_("Choose a day and a time.")) from None
-    if offered.tzinfo is None or abs(offered.year - timezone.now().year) > 1:
+    if offered.tzinfo is None or abs(offered - timezone.now()) > FURTHEST:
         raise forms.ValidationError(_("Choose a time within a year from now."))
-    return offered
+    # PostgreSQL knows no zone a day away, which Python takes.
+    return offered.astimezone(UTC)

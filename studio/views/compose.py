@@ -27,6 +27,7 @@ from messaging.services import ConfirmRefused, TestRefused, confirm_message, out
 from messaging.services.discard import discard_draft
 from messaging.words import PLACEHOLDERS, WordsRefused
 from studio import queries, words
+from studio.forms.moments import next_minute
 from studio.forms.releases import ComposeForm, TimingForm
 from studio.scope import StudioRequest, of_creator, posted, row_number
 
@@ -198,6 +199,7 @@ def _page(
         "timing": timing,
         "refused": refused,
         "outlook": (found := outlook(message, now=now, at=timing.due_at)),
+        "offer": next_minute(found.verdict.next_at),
         "parts": words.of_check(found),
         "steps": words.of_steps(
             bundles=bool(form.chosen("bundles")),

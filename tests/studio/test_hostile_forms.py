@@ -1,9 +1,12 @@
 """What no page of ours sends: numbers no row has, signs no name has."""
 
+from datetime import timedelta
+from datetime import timezone as fixed_zone
 from uuid import uuid4
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from distribution.models import ReleaseItem
 from groups.models import Creator, Group
@@ -11,6 +14,7 @@ from messaging.services import start_message
 from tests.factories import BundleFactory, ReleaseFactory
 from tests.studio.conftest import url
 
+FAR_ZONE = fixed_zone(-timedelta(hours=23, minutes=59))
 NO_NUMBERS = ["9" * 30, "9" * 5000, str(2**63), "0", "-1", "²", "\x00", "NaN"]
 
 
@@ -51,6 +55,41 @@ def test_a_mail_is_shown_as_somebody_made_up_for_a_reader_that_cannot_be(
     release = ReleaseFactory.create(creator=patrons.creator, title="November", groups=[patrons])
     start_message(release)
     assert "alex@example.org" in studio.get(url("preview_mail", release.pk), {"as": number}).text
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "9999-12-31T23:59:59-23:59",
+        "0001-01-01T00:00:00+23:59",
+        "2026-12-24T00:00:00",
+        "x" * 40,
+        "2999-01-01T00:00Z",
+    ],
+)
+def test_a_time_that_no_button_offers_is_refused(studio: Client, patrons: Group, offer: str) -> None:
+    release = ReleaseFactory.create(creator=patrons.creator, title="November", groups=[patrons])
+    answer = studio.post(
+        url("publish_release", release.pk),
+        {"title": "November", "groups": [patrons.pk], "request_id": str(uuid4()), "offer": offer},
+    )
+    assert answer.status_code == 200
+    release.refresh_from_db()
+    assert release.state == "draft"
+
+
+def test_an_offer_in_a_zone_a_day_away_is_the_same_instant(studio: Client, patrons: Group) -> None:
+    bundle = BundleFactory.create(creator=patrons.creator)
+    release = ReleaseFactory.create(
+        creator=patrons.creator, title="November", bundles=[bundle], groups=[patrons]
+    )
+    due = timezone.now().replace(microsecond=0) + timedelta(days=3)
+    sent = {"title": "November", "bundles": [bundle.pk], "groups": [patrons.pk], "request_id": str(uuid4())}
+    far = due.astimezone(FAR_ZONE)
+    answer = studio.post(url("publish_release", release.pk), {**sent, "offer": far.isoformat()})
+    assert answer.status_code == 302
+    release.refresh_from_db()
+    assert release.publish_at == due
 
 
 def test_nobody_is_found_by_a_sign_that_no_name_has(studio: Client, patrons: Group) -> None:
