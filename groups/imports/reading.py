@@ -31,7 +31,8 @@ LINE_END: Final = re.compile(r"\r\n|\n|\r(?=[^\n])")
 UNDECODED: Final = re.compile("[\udc80-\udcff]")  # how surrogateescape writes a byte it could not decode
 DECODED: Final = re.compile("[^\x00-\x7f\udc80-\udcff]")
 REPLACED: Final = re.compile("\ufffd")
-SEPARATOR_LINE: Final = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+# A sign that parts cells: neither a quotation mark nor what addresses and words are made of.
+SEPARATOR_LINE: Final = re.compile(r'"?sep=([\t!#$%&*,/:;<=>?^`|~\\])"?\s*', re.IGNORECASE)
 
 
 class Readable(Protocol):
@@ -215,7 +216,9 @@ def _label(headings: list[str]) -> tuple[str, ...]:
     labels: dict[str, None] = {}
     for number, heading in enumerate(headings, start=1):
         label = shown(" ".join(heading.split())) or _("Column %(number)s") % {"number": number}
-        labels[f"{label} ({number})" if label in labels else label] = None
+        while label in labels:
+            label = f"{label} ({number})"
+        labels[label] = None
     return tuple(labels)
 
 
