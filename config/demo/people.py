@@ -4,6 +4,7 @@ import csv
 import io
 import unicodedata
 from datetime import datetime, timedelta
+from zlib import crc32
 
 HEADINGS = (
     "Name,Email,Discord,Patron Status,Follows You,Free Member,Free Trial,Lifetime Amount,Pledge Amount,"
@@ -53,7 +54,8 @@ def patreon_export(people: list[tuple[str, str, str]], *, now: datetime) -> byte
                 "Tier": tier,
                 "Patronage Since Date": f"{since:%Y-%m-%d %H:%M:%S}" if tier else "",
                 "Last Charge Status": "Paid" if tier else "",
-                "User ID": 7_300_000 + number,
+                # The person's own, wherever they stand in the file.
+                "User ID": 7_000_000 + crc32(name.encode()) % 1_000_000,
                 "Last Updated": f"{now:%Y-%m-%d %H:%M:%S}",
                 "Currency": "EUR",
                 "Subscription Source": "web",

@@ -178,7 +178,7 @@ def two_imports(patrons: Any) -> tuple[int, int]:
         ("Wren Adeyemi", "wren.adeyemi@example.org", "Collector"),
         ("Ines Costa", "not an address", "Hobbyist"),
     ]
-    export = people.patreon_export([*listed[:0], *moved, *joined], now=now)
+    export = people.patreon_export([*moved, *joined], now=now)
     by = patrons.creator.staff.get().user
     runs = []
     for name in ("patreon-new-members.csv", f"patreon-{now:%Y-%m}.csv"):
