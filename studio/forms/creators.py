@@ -77,6 +77,12 @@ class CreatorForm(ProfileForm):
 
     field_order = ["name", "slug", "time_zone", "reply_to", "postal_address"]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.is_bound:
+            # studio.js proposes the browser's own zone; what somebody chose is never overwritten.
+            self.fields["time_zone"].widget.attrs["data-propose-zone"] = ""
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         if "slug" in cleaned:

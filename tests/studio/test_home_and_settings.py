@@ -162,3 +162,14 @@ def test_a_creator_chooses_fewer_messages_but_never_more_than_the_ceiling(
         assert "errorlist" in page.content.decode()
     cadence = Cadence.objects.get(group=patrons)
     assert (cadence.chosen_week, cadence.chosen_month) == (1, 3)
+
+
+def test_the_browsers_zone_is_proposed_to_a_newcomer_and_never_over_a_choice(
+    member: User, owner: User, creator: Creator, client_of: ClientOf
+) -> None:
+    assert b"data-propose-zone" in client_of(member).get(START).content
+    assert b"data-propose-zone" not in client_of(member).post(START, {"time_zone": "Europe/Vienna"}).content
+    assert (
+        b"data-propose-zone"
+        not in client_of(owner).get(reverse("studio:settings", args=[creator.slug])).content
+    )
