@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection, models
 
 
@@ -15,7 +16,11 @@ def insert_from(source: models.QuerySet[Any, Any], model: type[models.Model], fi
     quote = connection.ops.quote_name
     concrete = [cast("models.Field[Any, Any]", model._meta.get_field(field)) for field in fields]
     columns = ", ".join(quote(str(field.column)) for field in concrete)
-    sql, params = source.query.sql_with_params()
+    try:
+        sql, params = source.query.sql_with_params()
+    except EmptyResultSet:
+        # Django knows without asking that nothing can match.
+        return 0
     # SQLite cannot tell ON CONFLICT from a join's ON without the WHERE.
     statement = (
         f"INSERT INTO {quote(model._meta.db_table)} ({columns})"  # noqa: S608 – names from the models

@@ -152,8 +152,7 @@ def _plan_missing(message: Message, page: int) -> int:
             _insert(message, grants.filter(contact__in=ids))
             told = Delivery.objects.filter(message=message, contact__gte=ids[0], contact__lte=ids[-1])
             doubled = set(ids).difference(told.values_list("contact_id", flat=True))
-            if doubled:
-                _insert_doubled(message, grants.filter(contact__in=doubled))
+            _insert_doubled(message, grants.filter(contact__in=doubled))
             for chunk in _chunks_holding(message, ids):
                 Chunk.objects.filter(pk=chunk.pk).update(tally=Delivery.objects.of(chunk).tally())
         added += len(ids)

@@ -25,3 +25,8 @@ def test_a_set_is_inserted_by_one_statement_and_the_second_time_nothing_is_new(
         assert insert_from(source, LibraryEntry, ["user", "bundle", "added_at"]) == 3
     assert insert_from(source, LibraryEntry, ["user", "bundle", "added_at"]) == 0
     assert LibraryEntry.objects.count() == 3
+
+
+def test_a_set_that_cannot_have_anything_in_it_inserts_nothing() -> None:
+    nobody = Contact.objects.filter(pk__in=[]).values_list("account_id", "pk", "created_at")
+    assert insert_from(nobody, LibraryEntry, ["user", "bundle", "added_at"]) == 0
