@@ -8,8 +8,7 @@ from allauth.account.adapter import get_adapter
 from allauth.account.internal.flows.login_by_code import LoginCodeVerificationProcess
 from allauth.core import ratelimit
 from django.contrib.auth.decorators import login_not_required
-from django.core.files.storage import default_storage
-from django.http import FileResponse, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -25,6 +24,7 @@ from distribution.services import HeldByAnother, SentToAnother, holds_release, r
 from distribution.standing import Place, standing_of, what_is_inside
 from distribution.tickets import ForgedTicket, read_ticket
 from library.models import Bundle, LibraryEntry
+from library.serving import serve_cover
 
 # Kept in the session from the press until the person has signed in or up; config's adapter brings them back here.
 PRESSED = "redeem"
@@ -85,12 +85,11 @@ def redeemed(request: HttpRequest, ticket: str) -> HttpResponse:
 
 @public_page
 @require_safe
-def cover(request: HttpRequest, ticket: str, bundle_id: int) -> FileResponse:
+def cover(request: HttpRequest, ticket: str, bundle_id: int) -> HttpResponseBase:
     """The picture of a bundle that the ticket gives: covers have no public path of their own."""
     grant = _granted(ticket)
     given = Bundle.objects.exclude(cover="").filter(release_items__release=grant.release if grant else None)
-    bundle = get_object_or_404(given, pk=bundle_id)
-    return FileResponse(default_storage.open(str(bundle.cover.name)), content_type="image/webp")
+    return serve_cover(get_object_or_404(given, pk=bundle_id))
 
 
 def _granted(ticket: str) -> Grant | None:

@@ -114,7 +114,8 @@ def unschedule_release(release: Release) -> None:
 
 
 def _pin_versions(release: Release, now: datetime) -> None:
-    items = list(release.items.select_related("bundle"))
+    # In one order: two releases of the same bundles, confirmed at once, must not wait for each other's locks.
+    items = list(release.items.select_related("bundle").order_by("bundle"))
     if not items:
         raise NothingAttached(
             _("There is nothing to give yet: attach at least one bundle with a file, then go on.")
