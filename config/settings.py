@@ -205,7 +205,12 @@ ACCOUNT_EMAIL_NOTIFICATIONS = False
 ACCOUNT_UNIQUE_EMAIL = True
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
-ACCOUNT_FORMS = {"request_login_code": "config.sign_in.RequestLoginCodeForm"}
+ACCOUNT_FORMS = {
+    "request_login_code": "config.sign_in.RequestLoginCodeForm",
+    "confirm_login_code": "config.sign_in.ConfirmLoginCodeForm",
+    "confirm_email_verification_code": "config.sign_in.ConfirmEmailVerificationCodeForm",
+    "confirm_password_reset_code": "config.sign_in.ConfirmPasswordResetCodeForm",
+}
 
 # --- mail -----------------------------------------------------------------------------------------
 # Any Django or anymail backend. With none configured mail lands in the mailbox page and leaves nowhere.
