@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from config.demo.pictures import pdf
 from config.demo.shapes import gear, stl, three_mf, zipped
@@ -332,3 +333,56 @@ def test_the_main_road(
     member.reload()
     expect(member.get_by_role("link", name="Twisted Vases")).to_be_visible()
     assert not [line for line in complaints if not LEFT_EARLY.search(line)]
+
+
+def test_the_main_road_without_a_script(
+    new_context: Callable[..., BrowserContext], site: Site, tmp_path: Path
+) -> None:
+    """Shorter, but every step of it: no page needs JavaScript."""
+    page = new_context(java_script_enabled=False).new_page()
+    page.set_default_timeout(10_000)
+    sign_up(page, site, ANA)
+    become_a_creator(page, site)
+    make_groups(page, site)
+    page.get_by_role("link", name="Import a file").first.click()
+    export = {"name": "patreon.csv", "mimeType": "text/csv", "buffer": patreon_export(october(), OCTOBER)}
+    page.locator("input[type=file]").set_input_files(export)  # type: ignore[arg-type]
+    page.get_by_role("button", name="Upload and look at it").click()
+    page.get_by_role("button", name="Try it out").click()
+    look_again(page, page.get_by_role("button", name="Apply it"))
+    page.get_by_label("These people support me").check()
+    page.get_by_role("button", name="Apply it").click()
+    look_again(page, page.get_by_text("Applied"))
+
+    (tmp_path / "gear.stl").write_bytes(stl(gear(12), "gear"))
+    page.goto(f"{site.url}{STUDIO}bundles/new/")
+    page.get_by_label("Title").fill("Gears")
+    page.get_by_role("button", name="Go on to its files").click()
+    page.locator("input[type=file][name=files]").set_input_files(tmp_path / "gear.stl")
+    page.get_by_role("button", name="Upload", exact=True).click()
+    look_again(page, page.locator("#files").get_by_role("link", name="Rename"))
+    page.get_by_role("button", name="Release it").click()
+    page.get_by_label("Title").fill("Gears for all")
+    page.get_by_role("group", name="Who gets it").get_by_label("Patrons", exact=False).first.check()
+    page.get_by_label("Your words").fill("Hello {first_name|friend}, the gears are done.")
+    page.get_by_role("button", name="Send", exact=True).click()
+    (mail,) = site.wait_for_mails("patron1@example.org")
+
+    member = new_context(java_script_enabled=False).new_page()
+    member.goto(link_in(mail, "redeem"))
+    member.get_by_role("button", name="Redeem here").click()
+    member.get_by_label("Code", exact=True).fill(site.code_for("patron1@example.org", 2))
+    member.get_by_role("button", name="Go on").click()
+    expect(member.get_by_role("heading", name="It is yours")).to_be_visible()
+    member.goto(link_in(mail, "unsubscribe"))
+    member.get_by_role("button", name="Stop the mail").click()
+    expect(member.get_by_role("heading", name="The mail is stopped")).to_be_visible()
+
+
+def look_again(page: Page, what: Locator) -> None:
+    """Without a script a page that waits for a worker is loaded anew by hand."""
+    until = time.monotonic() + 30
+    while not what.first.is_visible():
+        assert time.monotonic() < until, page.locator("main").inner_text()
+        page.wait_for_timeout(300)
+        page.goto(page.url)
