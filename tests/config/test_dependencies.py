@@ -34,7 +34,7 @@ def on_a_server() -> set[str]:
     """Every distribution that the lock installs without the developers' group."""
     lock = {package["name"]: package for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
     found: set[str] = set()
-    wanted = [("largesse", ())]
+    wanted: list[tuple[str, tuple[str, ...]]] = [("largesse", ())]
     while wanted:
         name, extras = wanted.pop()
         package = lock[name]

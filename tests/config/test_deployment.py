@@ -109,7 +109,7 @@ def real_parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, s
     if url:
         admin = url.rpartition("/")[0] + "/postgres"
         with psycopg.connect(admin, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {scratch}")  # type: ignore[arg-type]
+            connection.execute(f"CREATE DATABASE {scratch}")
         url = url.rpartition("/")[0] + f"/{scratch}"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -125,7 +125,7 @@ def real_parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, s
     s3.stop()
     if url:
         with psycopg.connect(admin, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE {scratch} WITH (FORCE)")  # type: ignore[arg-type]
+            connection.execute(f"DROP DATABASE {scratch} WITH (FORCE)")
 
 
 def environment_of(service: dict[str, Any], real_parts: dict[str, str]) -> dict[str, str]:

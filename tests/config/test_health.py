@@ -7,7 +7,7 @@ from django.conf import LazySettings
 from django.db import connection
 from django.test import Client
 
-from config import health
+from config.celery import app
 
 
 def test_alive_is_said_without_asking_a_database() -> None:
@@ -53,8 +53,8 @@ def test_a_disk_that_takes_nothing_is_not_ready_and_the_reason_stays_in_the_log(
 
 @pytest.mark.django_db
 def test_without_a_broker_the_web_serves_on_and_says_degraded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health.app.conf, "broker_url", "redis://127.0.0.1:1/0")
-    monkeypatch.setattr(health.app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr(app.conf, "broker_url", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr(app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
     answer = Client().get("/readyz")
     assert answer.status_code == 200
     assert answer.json()["broker"] == "degraded"

@@ -76,7 +76,12 @@ def test_twenty_thousand_mails_are_listed_by_opening_one_page_of_them(
         (kept_here / f"{number:020d}-00000000.eml").write_bytes(b"Subject: one of many\nTo: a@b.example\n\nx")
     opened: list[str] = []
     path_of = mailbox.path_of
-    monkeypatch.setattr(mailbox, "path_of", lambda name: opened.append(name) or path_of(name))
+
+    def noted(name: str) -> Path:
+        opened.append(name)
+        return path_of(name)
+
+    monkeypatch.setattr(mailbox, "path_of", noted)
     page = Client().get("/mailbox/?page=3").content.decode()
     assert page.count("one of many") == mailbox.MAILS_A_PAGE == len(opened)
     assert "Page 3 of 400" in page

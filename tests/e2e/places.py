@@ -118,14 +118,14 @@ def rows() -> Iterator[tuple[Any, ...]]:
     for name in ("group", "rename_group", "archive_group", "add_member", "open_import", "paste_list"):
         yield "creator", f"studio:{name}", slug, patrons.pk
     yield "creator", "studio:group (sub group)", slug, collector.pk
-    yield "creator", "studio:end_membership", slug, collector.memberships.first().pk
+    yield "creator", "studio:end_membership", slug, collector.memberships.earliest("pk").pk
     opened, checked = two_imports(patrons)
     yield "creator", "studio:choose_mapping", slug, opened
     yield "creator", "studio:import (dry run)", slug, checked
     yield "creator", "studio:import", slug, patrons.imports.earliest("pk").pk
     for name in ("bundle", "edit_bundle", "archive_bundle"):
         yield "creator", f"studio:{name}", slug, bundle.pk
-    file = bundle.versions.first().files.first()
+    file = bundle.versions.earliest("pk").files.earliest("pk")
     for name in ("rename_file", "remove_file"):
         yield "creator", f"studio:{name}", slug, file.pk
     for name in ("release", "recipients"):

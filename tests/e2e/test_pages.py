@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
@@ -131,6 +131,6 @@ def picture(page: Page, name: str, theme: str) -> None:
     words = re.sub(r"[^a-z]+", "-", name.lower()).strip("-")
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
-        taken = Image.open(BytesIO(page.screenshot(full_page=True)))
-        taken = taken.crop((0, 0, taken.width, min(taken.height, 2600)))
-        taken.save(Path(SCREENS) / f"{words}-{width}-{theme}.webp", quality=72, method=6)
+        whole = Image.open(BytesIO(page.screenshot(full_page=True)))
+        top = whole.crop((0, 0, whole.width, min(whole.height, 2600)))
+        top.save(Path(SCREENS) / f"{words}-{width}-{theme}.webp", quality=72, method=6)
