@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from django.db.models import Max, Min, OuterRef, QuerySet, Subquery
+from django.db.models import Min, OuterRef, QuerySet, Subquery
 
 from distribution.models import Release
 from groups.models import Contact, Group, Membership
@@ -42,16 +42,13 @@ def members_of(
     return contacts.filter(pk__in=belonging.values("contact"))
 
 
-def page_end(groups: Sequence[int], as_of: datetime, *, after: int, page: int) -> int | None:
-    """The id that ends the next page of at most `page` contacts after `after`; None when nobody is left.
+def next_stop(groups: Sequence[int], *, after: int, page: int) -> int | None:
+    """A contact's id up to which no group has more than `page` memberships after `after`; None: no group has more.
 
-    Each group says, by `membership_by_group`, where its own next `page` memberships end; up to the nearest of these
-    ends the page is looked for. So a step reads at most `page` memberships a group, however many come after them.
+    Each group says by `membership_by_group` where its next `page` end, and the nearest counts. So the next `page`
+    contacts are found in at most `page` memberships a group, however many come after them.
     """
     nth = Membership.objects.filter(group=OuterRef("pk"), contact__gt=after).order_by("contact")
     ends = Group.objects.filter(pk__in=groups).annotate(end=Subquery(nth.values("contact")[page - 1 : page]))
     nearest: int | None = ends.aggregate(nearest=Min("end"))["nearest"]
-    people = members_of(groups, as_of, after=after, until=nearest).order_by("pk").values("pk")
-    last: int | None = people[:page].aggregate(last=Max("pk"))["last"]
-    # Nobody live up to there: the next page begins after it.
-    return last or nearest
+    return nearest

@@ -207,7 +207,9 @@ class LibraryEntry(models.Model):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="library", db_index=False
     )
-    bundle = models.ForeignKey(Bundle, on_delete=models.PROTECT, related_name="entries", db_constraint=False)
+    bundle = models.ForeignKey(
+        Bundle, on_delete=models.PROTECT, related_name="entries", db_index=False, db_constraint=False
+    )
     added_at = models.DateTimeField()
 
     objects = LibraryEntryQuerySet.as_manager()

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from allauth.account.models import EmailAddress
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
+from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet, Value
 
-from distribution.audience import audience, members_of, page_end, reached_groups
+from distribution.audience import audience, members_of, next_stop, reached_groups
 from distribution.models import Grant, Release, ReleaseAudience
 from distribution.services.gifts import Gift
 from groups.models import Contact, Membership
@@ -44,7 +45,8 @@ def fan_out_grants(release_id: int, *, now: datetime, page: int = PAGE) -> bool:
     release.refresh_from_db(fields=["as_of", "cursor"])
     try:
         groups, gift = reached_groups(release), Gift.of(release)
-        while _give_page(release, gift, groups, now, page):
+        # Groups that were all archived meanwhile reach nobody.
+        while groups and _give_page(release, gift, groups, now, page):
             pass
         _give_missing(release, gift, cast("datetime", release.as_of), now, page)
         published = {"state": Release.State.PUBLISHED, "lease_until": None}
@@ -79,13 +81,22 @@ def extend_to_late_joiners(release_id: int, *, now: datetime, page: int = PAGE) 
 
 def _give_page(release: Release, gift: Gift, groups: Sequence[int], now: datetime, page: int) -> bool:
     """One page further; False when nobody is left."""
-    as_of, after = cast("datetime", release.as_of), release.cursor
-    end = page_end(groups, as_of, after=after, page=page)
-    if end is None:
-        return False
-    contacts = members_of(groups, as_of, after=after, until=end)
-    grants = release.grants.filter(contact__gt=after, contact__lte=end)
-    _give(release, gift, contacts, grants, now, cursor=end)
+    after = release.cursor
+    stop = next_stop(groups, after=after, page=page)
+    people = members_of(groups, cast("datetime", release.as_of), after=after, until=stop).order_by("pk")[
+        :page
+    ]
+    with transaction.atomic():
+        given = _grant(release, people, now)
+        page_of = release.grants.filter(contact__gt=after)
+        page_of = page_of.filter(contact__lte=stop) if stop else page_of
+        # Nobody live up to there: the next page begins after it.
+        end: int | None = page_of.aggregate(last=Max("contact"))["last"] or stop
+        if end is None:
+            return False
+        contacts = Contact.objects.filter(pk__gt=after, pk__lte=end)
+        grants = page_of.filter(contact__lte=end)
+        _hand_over(release, gift, contacts=contacts, grants=grants, given=given, now=now, cursor=end)
     release.cursor = end
     return True
 
@@ -96,37 +107,49 @@ def _give_missing(release: Release, gift: Gift, as_of: datetime, now: datetime, 
     missing = audience(release, as_of).exclude(Exists(granted)).order_by("pk").values_list("pk", flat=True)
     added = 0
     while ids := list(missing[:page]):
-        contacts = Contact.objects.filter(pk__in=ids)
-        added += _give(release, gift, contacts, release.grants.filter(contact__in=ids), now)
+        with transaction.atomic():
+            contacts = Contact.objects.filter(pk__in=ids)
+            given = _grant(release, contacts, now)
+            grants = release.grants.filter(contact__in=ids)
+            _hand_over(release, gift, contacts=contacts, grants=grants, given=given, now=now)
+        added += given
     return added
 
 
-def _give(
+def _grant(release: Release, contacts: QuerySet[Contact], now: datetime) -> int:
+    """`contacts` have a grant. Returns how many are new. Begins a page's transaction.
+
+    The release's row is ours from here to the commit: a worker that lost the lease never inserts beside the one that
+    has it, and whoever attaches an account meanwhile can wait for this page (`settle_waiting`).
+    """
+    _ours(release, lease_until=db_now() + timedelta(seconds=LEASE_SECONDS))
+    return insert_from(
+        contacts.values_list(Value(release.pk), "pk", Value(now)), Grant, ["release", "contact", "granted_at"]
+    )
+
+
+def _hand_over(
     release: Release,
     gift: Gift,
+    *,
     contacts: QuerySet[Contact],
     grants: QuerySet[Grant],
+    given: int,
     now: datetime,
     **progress: Any,
-) -> int:
-    """`contacts` have `grants`, known accounts hold it, and it is counted: one transaction, under the lease.
+) -> None:
+    """The accounts known behind `grants` hold what is given, and it is counted. Ends a page's transaction.
 
-    Returns how many grants are new.
+    `contacts` are at least those of the grants: whose address an account has verified, theirs is known.
     """
-    attach_verified_accounts(contacts.filter(account=None))
-    with transaction.atomic():
-        # First, so that the release's row is ours until the commit: a worker that lost the lease never inserts beside
-        # the one that has it, and whoever attaches an account meanwhile can wait for this page (`settle_waiting`).
-        _ours(release, lease_until=db_now() + timedelta(seconds=LEASE_SECONDS))
-        given = insert_from(
-            contacts.values_list(Value(release.pk), "pk", Value(now)),
-            Grant,
-            ["release", "contact", "granted_at"],
-        )
-        known = grants.filter(contact__account__isnull=False, redeemed_at=None)
-        held = gift.hand_over(known.values_list("contact__account_id", flat=True), now=now)
-        _ours(release, granted=F("granted") + given, held=F("held") + held, **progress)
-    return given
+    # Looked for before it is written: in nearly every page there is nobody, and reading that costs half.
+    verified = EmailAddress.objects.filter(verified=True).values("email")
+    found = list(contacts.filter(account=None, address_key__in=verified).values_list("pk", flat=True))
+    if found:
+        attach_verified_accounts(Contact.objects.filter(pk__in=found, account=None))
+    known = grants.filter(contact__account__isnull=False, redeemed_at=None)
+    held = gift.hand_over(known.values_list("contact__account_id", flat=True), now=now)
+    _ours(release, granted=F("granted") + given, held=F("held") + held, **progress)
 
 
 def _ours(release: Release, **changes: Any) -> None:

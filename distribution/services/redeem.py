@@ -62,9 +62,12 @@ def settle_waiting(user: User, *, now: datetime) -> int:
     """
     addresses = EmailAddress.objects.filter(user=user, verified=True).values("email")
     unclaimed = Contact.objects.filter(address_key__in=addresses, account=None)
-    newly = list(unclaimed.values_list("pk", flat=True))
+    with transaction.atomic():
+        # Locked, so that these are ours alone: a page that attaches the same contact hands over by itself.
+        locked = unclaimed.select_for_update(no_key=True).order_by("pk")
+        newly = list(locked.values_list("pk", flat=True))
+        attach_account(Contact.objects.filter(pk__in=newly), user)
     if newly:
-        attach_account(unclaimed.filter(pk__in=newly), user)
         _wait_for_pages(user)
     return _redeem_waiting(user, newly, now)
 
