@@ -24,6 +24,7 @@ LONGEST_LINE: Final = 1 << 20
 MOST_LINES: Final = 100  # in one quoted row; beyond that a quotation mark was forgotten
 SAMPLE_LINES: Final = 100
 MOST_COLUMNS: Final = 1_000
+MOST_LINES_OF_A_FILE: Final = 4_000_000
 DELIMITERS: Final = ",;\t|"
 
 # A CR that ends what was read so far may be half of a CRLF.
@@ -101,6 +102,7 @@ def look_at(file: Readable) -> Layout:
     file.seek(0)
     head = file.read(LONGEST_LINE)
     _refuse_other_kinds(head)
+    _refuse_endless(file)
     encoding, guessed = _find_encoding(file)
     lines = list(islice(_lines(BytesIO(head), encoding), SAMPLE_LINES))
     if not any(map(str.strip, lines)):
@@ -154,6 +156,20 @@ def _refuse_other_kinds(head: bytes) -> None:
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         raise FileRefused(
             _("This is a web page, perhaps a sign-in page saved by mistake. Download the export again.")
+        )
+
+
+def _refuse_endless(file: Readable) -> None:
+    """A person is a line; to look at fifty million empty ones would keep the server busy for minutes."""
+    file.seek(0)
+    feeds = returns = 0
+    for chunk in _chunks(file):
+        feeds += chunk.count(b"\n")
+        returns += chunk.count(b"\r")
+    if max(feeds, returns) > MOST_LINES_OF_A_FILE:
+        raise FileRefused(
+            _("This file has more than %(most)s lines. Split it, and leave out empty lines.")
+            % {"most": f"{MOST_LINES_OF_A_FILE:,}"}
         )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from accounts.models import User
-from groups.imports.reading import FileRefused, Row, look_at, read_rows
+from groups.imports.reading import MOST_LINES_OF_A_FILE, FileRefused, Row, look_at, read_rows
 from groups.models import Group, Import
 from tests.groups.flow import opened
 
@@ -41,3 +41,10 @@ def test_headings_that_imitate_the_number_we_give_keep_their_own_columns() -> No
     assert row.cells == ["a@b.co", "x", "y", "z"]
     imitated = look_at(io.BytesIO(b"Email,Name,Name (4),Name\na@b.co,x,y,z\n"))
     assert len(imitated.columns) == 4
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n", b"\n\x00"])
+def test_a_file_of_nothing_but_lines_is_refused_at_a_glance(end: bytes) -> None:
+    file = io.BytesIO(b"Email\nann@example.org\n" + end * (MOST_LINES_OF_A_FILE + 1))
+    with pytest.raises(FileRefused, match="4,000,000 lines"):
+        look_at(file)
