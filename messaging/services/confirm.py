@@ -147,7 +147,7 @@ def refusals(message: Message, *, now: datetime) -> Iterator[ConfirmRefused]:
             _("Answers need an address to go to. Add a reply-to address in your studio's settings.")
         )
     if not message.subject.strip():
-        yield NotReady(_("The message needs a subject."))
+        yield NotReady(_("The message needs a subject. A title is enough: it becomes the subject."))
     try:
         Mailing(message)
     except WordsRefused as refused:

@@ -39,7 +39,7 @@ class CoverForm(forms.Form):
         label=_("Cover"),
         widget=forms.ClearableFileInput(attrs={"accept": "image/png,image/jpeg,image/webp,image/gif"}),
         help_text=_(
-            "PNG, JPEG, WebP or GIF, 4:3 looks best. It is stored anew without the place where it was taken."
+            "PNG, JPEG, WebP or GIF; 4:3 looks best. Hidden data, such as where a photo was taken, is removed."
         ),
     )
 

@@ -132,7 +132,10 @@ class ApplyForm(forms.Form):
     consent = forms.BooleanField(
         label=gettext_lazy(
             "These people support me on this platform or asked to hear from me, and I may write to them."
-        )
+        ),
+        error_messages={
+            "required": gettext_lazy("Tick this first: only people who expect it may be written to.")
+        },
     )
 
     # What is asked only of those who end memberships must not hold back those who keep them.
