@@ -86,7 +86,7 @@ def test_the_page_says_what_is_inside_for_whom_and_by_which_rule(
         "October",
         "Dragon",
         f"Sent to {MASKED}",
-        "2 files, 2.0 KB · 1 PDF, 1 STL",
+        "2 files, 2.0 KB · 1 × PDF, 1 × STL",
     ):
         assert part in text.replace("&#x27;", "'")
     assert "For those who were members of Patrons on 21 Nov 2026" in text
