@@ -189,6 +189,10 @@ def _page(
     *,
     refused: Exception | None = None,
 ) -> HttpResponse:
+    drafts = creator.releases.filter(pk=message.release_id, state=Release.State.DRAFT)
+    if (refused or form.non_field_errors()) and not request.htmx and not drafts.exists():
+        # Another press or another tab was quicker: what came of it is on the release's own page.
+        return redirect("studio:release", creator.slug, message.release_id)
     now = timezone.now()
     timing = timing or TimingForm(initial={"request_id": uuid4(), "when": "now"})
     context = {
