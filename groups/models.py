@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.validators import validate_slug
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -108,13 +109,16 @@ class Group(models.Model):
     class Meta:
         ordering = ["name", "id"]
         constraints = [
+            # Without case: an import matches a tier's name to a group, and must not have to choose between two.
             models.UniqueConstraint(
-                fields=["creator", "name"],
+                "creator",
+                Lower("name"),
                 condition=Q(parent=None, archived_at=None),
                 name="main_group_name_once_a_creator",
             ),
             models.UniqueConstraint(
-                fields=["parent", "name"],
+                "parent",
+                Lower("name"),
                 condition=Q(parent__isnull=False, archived_at=None),
                 name="sub_group_name_once_a_group",
             ),

@@ -4,6 +4,7 @@ import re
 
 import django.core.validators
 import django.db.models.deletion
+import django.db.models.functions.text
 from django.conf import settings
 from django.db import migrations, models
 
@@ -386,16 +387,18 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="group",
             constraint=models.UniqueConstraint(
+                models.F("creator"),
+                django.db.models.functions.text.Lower("name"),
                 condition=models.Q(("archived_at", None), ("parent", None)),
-                fields=("creator", "name"),
                 name="main_group_name_once_a_creator",
             ),
         ),
         migrations.AddConstraint(
             model_name="group",
             constraint=models.UniqueConstraint(
+                models.F("parent"),
+                django.db.models.functions.text.Lower("name"),
                 condition=models.Q(("archived_at", None), ("parent__isnull", False)),
-                fields=("parent", "name"),
                 name="sub_group_name_once_a_group",
             ),
         ),

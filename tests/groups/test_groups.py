@@ -148,3 +148,12 @@ def test_groups_and_imports_are_seen_by_their_staff_only(
         assert rows.run_by(owner).exists()
         assert not rows.run_by(stranger).exclude(pk__in=Creator.objects.filter(slug="sams-shop")).exists()
     assert CreatorFactory.create().zone.key == "Europe/Berlin"
+
+
+def test_a_name_that_differs_by_case_only_is_taken(hobbyist: Group, collector: Group, now: datetime) -> None:
+    with pytest.raises(GroupNameTaken):
+        create_group(hobbyist.creator, name="HOBBYIST", kind="patrons", parent=hobbyist.parent, now=now)
+    with pytest.raises(GroupNameTaken):
+        rename_group(collector, name="hobbyist")
+    rename_group(hobbyist, name="HOBBYIST")
+    assert Group.objects.get(pk=hobbyist.pk).name == "HOBBYIST"
