@@ -55,6 +55,11 @@ class Meter:
         """How many more may go now, one after another."""
         return max(0, min(self.week_cap - self.week_used, self.month_cap - self.month_used))
 
+    @property
+    def next_minute(self) -> datetime:
+        """`next_at` as people write times: at that minute it is really possible."""
+        return full_minute(self.next_at)
+
 
 class CapReached(Exception):
     """A group on the way of this message has had its messages."""
@@ -266,10 +271,15 @@ def _reason(group: Group, caps: _Caps, times: Sequence[datetime], *, at: datetim
     return f"{rule} {again}" % values
 
 
+def full_minute(at: datetime) -> datetime:
+    """The first full minute that is not before `at`."""
+    full = at.replace(second=0, microsecond=0)
+    return full if full == at else full + timedelta(minutes=1)
+
+
 def _in_words(at: datetime, group: Group) -> str:
-    """An instant in the creator's own zone, rounded up to the minute: at that minute it is really possible."""
-    shown = at if at == at.replace(second=0, microsecond=0) else at + timedelta(minutes=1)
-    return formats.date_format(timezone.localtime(shown, group.creator.zone), "D j N Y, H:i (T)")
+    """An instant in the creator's own zone, at the full minute."""
+    return formats.date_format(timezone.localtime(full_minute(at), group.creator.zone), "D j N Y, H:i (T)")
 
 
 # --- the rows -----------------------------------------------------------------------------------------

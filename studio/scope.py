@@ -5,8 +5,9 @@ from functools import wraps
 from typing import Concatenate, ParamSpec
 
 from django.http import HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import get_object_or_404
+from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
+from django.views.decorators.http import require_POST
 from django_htmx.middleware import HtmxDetails
 
 from accounts.models import User
@@ -34,6 +35,26 @@ def of_creator(
             return view(request, creator, *args, **kwargs)
 
     return page
+
+
+def post_only(back: str, *names: str) -> Callable[..., Callable[..., HttpResponse]]:
+    """The view does something; whoever only opens its address (a reload, a sign-in that led there) is led to `back`.
+
+    `back` is a page's name, `names` are those of the address's numbers that it takes.
+    """
+
+    def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        act_on_post = require_POST(view)
+
+        @wraps(view)
+        def act(request: StudioRequest, creator: Creator, *args: object, **kwargs: object) -> HttpResponse:
+            if request.method in {"GET", "HEAD"}:
+                return redirect(back, creator.slug, *(kwargs[name] for name in names))
+            return act_on_post(request, creator, *args, **kwargs)
+
+        return act
+
+    return decorate
 
 
 def row_number(text: str) -> int:

@@ -37,6 +37,7 @@ ClientOf = Callable[[User | None], Client]
 SIGN_IN = 302  # to the sign-in page, and back here afterwards
 NOT_HERE = 404
 NO_METHOD = ONLY_POST = 405
+LEADS_BACK = 302  # does something when it is posted to; opened, it leads to the page it belongs to
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ ROWS: dict[str, Row] = {
     "studio:open_import": of_creator(200, "group"),
     "studio:paste_list": of_creator(200, "group"),
     "studio:end_membership": of_creator(200, "membership"),
-    "studio:start_again": of_creator(ONLY_POST, "membership"),
+    "studio:start_again": of_creator(LEADS_BACK, "membership"),
     "studio:import": of_creator(302, "import"),
     "studio:choose_columns": of_creator(200, "import"),
     "studio:choose_mapping": of_creator(200, "import"),
@@ -113,7 +114,7 @@ ROWS: dict[str, Row] = {
     "studio:create_bundle": of_creator(200),
     "studio:bundle": of_creator(200, "bundle"),
     "studio:edit_bundle": of_creator(200, "bundle"),
-    "studio:set_cover": of_creator(ONLY_POST, "bundle"),
+    "studio:set_cover": of_creator(LEADS_BACK, "bundle"),
     "studio:archive_bundle": of_creator(200, "bundle"),
     "studio:rename_file": of_creator(200, "file"),
     "studio:remove_file": of_creator(200, "file"),
@@ -124,16 +125,16 @@ ROWS: dict[str, Row] = {
     "studio:complete_upload": of_creator(ONLY_POST, "upload"),
     "studio:cancel_upload": of_creator(ONLY_POST, "upload"),
     "studio:releases": of_creator(200),
-    "studio:start_release": of_creator(ONLY_POST),
+    "studio:start_release": of_creator(LEADS_BACK),
     "studio:release": of_creator(200, "release"),
     "studio:recipients": of_creator(200, "release"),
-    "studio:unschedule_release": of_creator(ONLY_POST, "release"),
+    "studio:unschedule_release": of_creator(LEADS_BACK, "release"),
     "studio:compose": of_creator(200, "draft"),
     "studio:preview_mail": of_creator(200, "draft"),
     "studio:check_part": of_creator(200, "draft", "mailed"),
-    "studio:send_test": of_creator(ONLY_POST, "draft"),
-    "studio:confirm_release": of_creator(ONLY_POST, "draft"),
-    "studio:publish_release": of_creator(ONLY_POST, "draft"),
+    "studio:send_test": of_creator(LEADS_BACK, "draft"),
+    "studio:confirm_release": of_creator(LEADS_BACK, "draft"),
+    "studio:publish_release": of_creator(LEADS_BACK, "draft"),
     "studio:delete_draft": of_creator(200, "draft"),
     "studio:settings": of_creator(200),
     "studio:set_pace": of_creator(200, "group"),
@@ -237,6 +238,19 @@ def test_each_role_gets_what_the_row_says(
         assert answer.status_code == expected, f"{name} to {role}"
 
 
+LEADING_BACK = {"studio:start_again", "studio:set_cover", "studio:unschedule_release"} | {
+    "studio:send_test",
+    "studio:confirm_release",
+    "studio:publish_release",
+}
+
+
+def unknown_to(name: str, method: str) -> set[int]:
+    """What an address may answer about a thing that is none of theirs; one leads to their own list of groups."""
+    led_to_a_list = name == "studio:start_again" and method == "get"
+    return {200} if led_to_a_list else {NOT_HERE, NO_METHOD}
+
+
 OF_OTHERS = [name for name, row in ROWS.items() if NOT_HERE in (row.stranger, row.member, row.owner)]
 OF_OTHERS = [name for name in OF_OTHERS if not name.startswith("mailbox")]
 
@@ -272,8 +286,10 @@ def test_numbers_of_another_creator_are_unknown_under_the_own_address(
     if args == ("slug",):
         return
     for method in ("get", "post", "put"):
-        answer = getattr(client_of(stranger), method)(path_of(name, {**world, "slug": "sams-shop"}))
-        assert answer.status_code in {NOT_HERE, NO_METHOD}, f"{method} {name}"
+        follow = method == "get" and name in LEADING_BACK
+        path = path_of(name, {**world, "slug": "sams-shop"})
+        answer = getattr(client_of(stranger), method)(path, follow=follow)
+        assert answer.status_code in unknown_to(name, method), f"{method} {name}"
 
 
 @pytest.mark.parametrize("name", [name for name in OF_OTHERS if len(ROWS[name].args) > 1])
@@ -283,5 +299,6 @@ def test_numbers_that_nothing_has_are_unknown(
 ) -> None:
     thing = str(ROWS[name].args[1])
     for method in ("get", "post"):
-        answer = getattr(client_of(owner), method)(path_of(name, {**world, thing: number}))
-        assert answer.status_code in {NOT_HERE, NO_METHOD}, f"{method} {name}"
+        follow = method == "get" and name in LEADING_BACK
+        answer = getattr(client_of(owner), method)(path_of(name, {**world, thing: number}), follow=follow)
+        assert answer.status_code in unknown_to(name, method), f"{method} {name}"

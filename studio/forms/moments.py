@@ -5,6 +5,8 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from messaging.throttle import full_minute
+
 FURTHEST = timedelta(days=366)
 
 
@@ -64,5 +66,4 @@ def start_of(day: date) -> datetime:
 
 def next_minute(moment: datetime) -> datetime:
     """`moment` as people write times: the first full minute that is not before it, in the active zone."""
-    full = moment.replace(second=0, microsecond=0)
-    return timezone.localtime(full if full == moment else full + timedelta(minutes=1))
+    return timezone.localtime(full_minute(moment))

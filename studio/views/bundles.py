@@ -4,7 +4,6 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
 
 from groups.models import Creator
 from library import services
@@ -14,7 +13,7 @@ from library.prose import to_html
 from library.services import BundleArchived, FileMoved, NameTaken, PictureRefused
 from studio import queries
 from studio.forms.bundles import BundleForm, CoverForm, PathForm, TitleForm
-from studio.scope import StudioRequest, of_creator, posted
+from studio.scope import StudioRequest, of_creator, post_only, posted
 
 BUNDLES_A_PAGE = 24
 FILES_A_PAGE = 200
@@ -76,7 +75,7 @@ def edit_bundle(request: StudioRequest, creator: Creator, pk: int) -> HttpRespon
 
 
 @of_creator
-@require_POST
+@post_only("studio:bundle", "pk")
 def set_cover(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     bundle = get_object_or_404(creator.bundles.live(), pk=pk)
     form = CoverForm(request.POST, request.FILES)

@@ -9,7 +9,6 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
 
 from distribution import tasks
 from distribution.models import Release
@@ -29,7 +28,7 @@ from messaging.words import PLACEHOLDERS, WordsRefused
 from studio import queries, words
 from studio.forms.moments import next_minute
 from studio.forms.releases import ComposeForm, TimingForm
-from studio.scope import StudioRequest, of_creator, posted, row_number
+from studio.scope import StudioRequest, of_creator, post_only, posted, row_number
 
 PEOPLE_A_PAGE = 100
 # The mail is shown as its reader's program would: styles of its own, and nothing that could run or be fetched.
@@ -42,7 +41,7 @@ MAIL_POLICY = {
 
 
 @of_creator
-@require_POST
+@post_only("studio:releases")
 def start_draft(request: StudioRequest, creator: Creator) -> HttpResponse:
     """A new draft, with the bundle in it that was just looked at."""
     release = start_release(creator, now=timezone.now())
@@ -65,7 +64,7 @@ def compose(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
 
 
 @of_creator
-@require_POST
+@post_only("studio:compose", "pk")
 def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Saves the draft, then sends or schedules it; or says why not, and what is possible instead."""
     message = _message_of(creator, pk)
@@ -85,7 +84,7 @@ def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
 
 
 @of_creator
-@require_POST
+@post_only("studio:compose", "pk")
 def publish(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Saves the draft, then gives it without a mail, now or at the chosen time."""
     message = _message_of(creator, pk)
@@ -104,7 +103,7 @@ def publish(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
 
 
 @of_creator
-@require_POST
+@post_only("studio:compose", "pk")
 def test(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Saves the draft and sends its mail to the person who asks, and to nobody else."""
     message = _message_of(creator, pk)

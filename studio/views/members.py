@@ -4,7 +4,6 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
 
 from groups import services
 from groups.models import Creator, Group
@@ -12,7 +11,7 @@ from groups.services import add_contact, start_membership
 from groups.services.memberships import AlreadyInTree, GroupArchived
 from studio import queries, words
 from studio.forms.groups import MemberForm
-from studio.scope import StudioRequest, of_creator, posted
+from studio.scope import StudioRequest, of_creator, post_only, posted
 
 
 @of_creator
@@ -58,7 +57,7 @@ def end_membership(request: StudioRequest, creator: Creator, pk: int) -> HttpRes
 
 
 @of_creator
-@require_POST
+@post_only("studio:groups")
 def start_again(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Takes back that a membership ended: a new period begins, the ended one stays on record."""
     membership = get_object_or_404(queries.memberships_of(creator), pk=pk)

@@ -7,7 +7,6 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
 from distribution.models import Release
@@ -16,7 +15,7 @@ from groups.models import Creator
 from messaging.models import Delivery
 from messaging.services import progress, start_message, unknown_deliveries, unschedule_message
 from studio import queries, words
-from studio.scope import StudioRequest, of_creator
+from studio.scope import StudioRequest, of_creator, post_only
 
 RELEASES_A_PAGE = 20
 PEOPLE_A_PAGE = 50
@@ -62,7 +61,7 @@ def release(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
 
 
 @of_creator
-@require_POST
+@post_only("studio:release", "pk")
 def unschedule(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Back to a draft, with its slots free, as long as nothing was given."""
     release = get_object_or_404(creator.releases, pk=pk)
