@@ -81,11 +81,9 @@ def extend_to_late_joiners(release_id: int, *, now: datetime, page: int = PAGE) 
 
 def _give_page(release: Release, gift: Gift, groups: Sequence[int], now: datetime, page: int) -> bool:
     """One page further; False when nobody is left."""
-    after = release.cursor
+    as_of, after = cast("datetime", release.as_of), release.cursor
     stop = next_stop(groups, after=after, page=page)
-    people = members_of(groups, cast("datetime", release.as_of), after=after, until=stop).order_by("pk")[
-        :page
-    ]
+    people = members_of(groups, as_of, after=after, until=stop).order_by("pk")[:page]
     with transaction.atomic():
         given = _grant(release, people, now)
         page_of = release.grants.filter(contact__gt=after)
