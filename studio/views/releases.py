@@ -79,7 +79,7 @@ def recipients(request: StudioRequest, creator: Creator, pk: int) -> HttpRespons
     """The people of a release by state, searchable."""
     release = get_object_or_404(creator.releases, pk=pk)
     message = start_message(release)
-    state, q = request.GET.get("state", ""), request.GET.get("q", "").replace("\x00", "")[:100]
+    state, q = request.GET.get("state", ""), request.GET.get("q", "")[:100]
     state = state if state in words.STATES_OF_PEOPLE else ""
     found = queries.recipients(release, message, state=state, q=q)
     page = Paginator(found, PEOPLE_A_PAGE).get_page(request.GET.get("page"))

@@ -53,6 +53,12 @@ def test_a_made_up_session_is_no_session(browser: Client, key: str) -> None:
     assert "Sign in" in answer.text
 
 
+@pytest.mark.parametrize("query", ["verb=%00", "verb__contains=a%00b", "q=%00", "verb=%%0000"])
+def test_no_filter_of_the_admin_hears_a_nul(query: str, admin_client: Client) -> None:
+    answer = admin_client.get(f"/admin/accounts/auditevent/?{query}")
+    assert answer.status_code in {200, 302}
+
+
 @pytest.mark.django_db
 def test_a_mail_of_an_endless_name_is_not_there(
     settings: LazySettings, client: Client, tmp_path: Path
