@@ -206,6 +206,7 @@ ACCOUNT_UNIQUE_EMAIL = True
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_FORMS = {
+    "signup": "config.sign_in.SignupForm",
     "request_login_code": "config.sign_in.RequestLoginCodeForm",
     "confirm_login_code": "config.sign_in.ConfirmLoginCodeForm",
     "confirm_email_verification_code": "config.sign_in.ConfirmEmailVerificationCodeForm",

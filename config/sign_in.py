@@ -7,10 +7,19 @@ from allauth.account.adapter import get_adapter
 from allauth.core import context
 from django.core.cache import cache
 from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext as _
 
 GUESSES = 3
 # Longer than any code lives.
 REMEMBERED_SECONDS = 3600
+
+
+class SignupForm(allauth.SignupForm):  # type: ignore[misc]
+    """Calls an address what every other page calls it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["email"].label = _("E-mail address")
 
 
 class RequestLoginCodeForm(allauth.RequestLoginCodeForm):  # type: ignore[misc]
