@@ -14,8 +14,12 @@ PARENT = """
 import sys
 from config.supervisor import Hopeless, Part, supervise
 parts = [Part("one", [sys.executable, "-u", "-c", {one!r}]), Part("two", [sys.executable, "-u", "-c", {two!r}])]
+def say(line):
+    # One write: `print` makes two, and two parts that speak at once would share a line.
+    sys.stdout.write(line + "\\n")
+    sys.stdout.flush()
 try:
-    supervise(parts, environ={{}}, say=lambda line: print(line, flush=True), started=lambda: print("up", flush=True))
+    supervise(parts, environ={{}}, say=say, started=lambda: say("up"))
 except Hopeless as hopeless:
     sys.exit(str(hopeless))
 print("stopped", flush=True)
