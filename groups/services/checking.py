@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import parseaddr
 from itertools import islice
 from typing import Any, TypeVar
 
-from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import Count
@@ -19,6 +17,7 @@ from groups.imports.people import Person, find_indexes, newest_update, read_pers
 from groups.imports.reading import BadRow, Layout, Readable, Row, read_rows
 from groups.imports.values import hint_of
 from groups.models import Group, Import, ImportRow
+from groups.services.contacts import own_addresses
 from groups.services.judging import gone_memberships, judge_rows, live_memberships
 from rows.lease import end_lease, keep_lease, take_lease
 
@@ -78,7 +77,7 @@ def _check_file(import_run: Import, file: Readable, now: datetime, page: int) ->
         labels=layout.columns,
         as_of=import_run.as_of,
         targets=frozenset(Group.objects.tree_of(import_run.group).live().values_list("pk", flat=True)),
-        own_addresses=_own_addresses(import_run),
+        own_addresses=own_addresses(import_run.group.creator),
     )
     rows = (row for row in read_rows(file, layout) if row.line > import_run.cursor)
     for batch in _batches(rows, page):
@@ -180,11 +179,6 @@ def _with_problem(row: ImportRow, problem: BadRow) -> ImportRow:
     row.verdict, row.column = Verdict.BAD, problem.column
     row.reason, row.value = problem.reason[:300], problem.value
     return row
-
-
-def _own_addresses(import_run: Import) -> frozenset[str]:
-    sender = parseaddr(settings.MAIL_FROM)[1].lower()
-    return frozenset({sender, import_run.group.creator.reply_to.lower()})
 
 
 def _refuse(import_run: Import, reason: str) -> None:

@@ -1,12 +1,15 @@
 """People as a creator knows them, and the accounts that are theirs."""
 
 from datetime import datetime
+from email.utils import parseaddr
 
 from allauth.account.models import EmailAddress
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.utils.translation import gettext as _
 
-from accounts.addresses import address_key
+from accounts.addresses import AddressRefused, address_key
 from accounts.models import User
 from groups.imports.values import read_name
 from groups.models import Contact, Creator
@@ -16,9 +19,14 @@ def add_contact(creator: Creator, address: str, name: str, *, now: datetime) -> 
     """The contact of `creator` with this address; if somebody's account has verified it, theirs is attached.
 
     Twice: the contact that is there, its name filled in if it had none.
-    Raises `AddressRefused`, and `ValueRefused` for a name with a line break.
+    Raises `AddressRefused`, also for an address of ours or the creator's own: mail to it would answer itself. And
+    `ValueRefused` for a name with a line break.
     """
     key, clean = address_key(address), read_name(name).text
+    if key in own_addresses(creator):
+        raise AddressRefused(
+            _("Mail is sent from this address or answered at it; a member needs another one.")
+        )
     with transaction.atomic():
         contact, created = Contact.objects.get_or_create(
             creator=creator, address_key=key, defaults={"name": clean, "created_at": now}
@@ -29,6 +37,11 @@ def add_contact(creator: Creator, address: str, name: str, *, now: datetime) -> 
         attach_verified_accounts(Contact.objects.filter(pk=contact.pk))
     contact.refresh_from_db(fields=["account"])
     return contact
+
+
+def own_addresses(creator: Creator) -> frozenset[str]:
+    """The addresses that nobody here is written to at: the one mail is sent from, and where the creator reads answers."""
+    return frozenset({parseaddr(settings.MAIL_FROM)[1].lower(), creator.reply_to.lower()})
 
 
 def attach_account(contacts: QuerySet[Contact], user: User) -> int:

@@ -2,6 +2,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from allauth.account.models import EmailAddress
+from django.conf import LazySettings
 
 from accounts.addresses import AddressRefused
 from accounts.models import User
@@ -170,3 +171,14 @@ def test_memberships_of_a_tree_are_those_of_all_its_groups(
     MembershipFactory.create(group=GroupFactory.create(creator=patrons.creator))
 
     assert set(Membership.objects.in_tree(hobbyist)) == set(Membership.objects.in_tree(patrons)) == held
+
+
+@pytest.mark.parametrize("whose", ["the creator's", "ours"])
+def test_nobody_is_added_under_an_address_that_mail_is_sent_from_or_answered_at(
+    creator: Creator, settings: LazySettings, now: datetime, whose: str
+) -> None:
+    settings.MAIL_FROM = "mail@files.example"
+    address = {"the creator's": creator.reply_to.upper(), "ours": "Mail@files.example"}[whose]
+    with pytest.raises(AddressRefused, match="needs another one"):
+        add_contact(creator, address, "Loop", now=now)
+    assert not Contact.objects.exists()
