@@ -45,8 +45,7 @@ def fan_out_grants(release_id: int, *, now: datetime, page: int = PAGE) -> bool:
     release.refresh_from_db(fields=["as_of", "cursor"])
     try:
         groups, gift = reached_groups(release), Gift.of(release)
-        # Groups that were all archived meanwhile reach nobody.
-        while groups and _give_page(release, gift, groups, now, page):
+        while _give_page(release, gift, groups, now, page):
             pass
         _give_missing(release, gift, cast("datetime", release.as_of), now, page)
         published = {"state": Release.State.PUBLISHED, "lease_until": None}

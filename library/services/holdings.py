@@ -74,7 +74,8 @@ def holds_all(
         return Q(pk__in=[])
     held = Holding.objects.live()
     if before is not None:
-        held = held.filter(given_at__lt=before)
+        # An entry is as old as its first holding: those a release has just made are ruled out by their entry alone.
+        held = held.filter(given_at__lt=before, entry__added_at__lt=before)
     condition = Q()
     for version in versions:
         condition &= Q(

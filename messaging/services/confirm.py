@@ -16,7 +16,7 @@ from library.services import StillUploading
 from messaging import throttle
 from messaging.contents import versions_of
 from messaging.mail import Mailing
-from messaging.models import Delivery, Message
+from messaging.models import Message
 from messaging.services.plan import audience_groups, with_outcome
 from messaging.throttle import CapReached
 from messaging.words import WordsRefused
@@ -169,4 +169,4 @@ def refusals(message: Message, *, now: datetime) -> Iterator[ConfirmRefused]:
 def anybody_to_tell(release: Release, *, now: datetime) -> bool:
     """Whether at least one mail would go out now. Stops at the first."""
     people = with_outcome(audience(release, now), release)
-    return people.filter(state=Delivery.State.PLANNED).exists()
+    return people.filter(reason="").exists()
