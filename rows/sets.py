@@ -1,10 +1,35 @@
-"""Sets are written by one statement a table, however many rows."""
+"""Sets are written by one statement a table, however many rows, and named by one parameter."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connection, models
+
+
+def among(column: str, values: Iterable[int | str]) -> models.Func | models.Q:
+    """Whether the field `column` is one of `values`, all numbers or all texts: a condition for `filter`.
+
+    They are one parameter: an `IN` of a thousand takes longer to build, quote and parse than to answer.
+    """
+    chosen = list(values)
+    if not chosen:
+        return models.Q(pk__in=[])
+    one: models.Value
+    if connection.vendor == "postgresql":
+        # Of the column's own width: only then they are hashed, not compared with each row one by one.
+        kind = "text" if isinstance(chosen[0], str) else "bigint"
+        one, joiner, end = models.Value(chosen, models.Field()), " = ANY(", f"::{kind}[])"
+    else:
+        one, joiner, end = models.Value(json.dumps(chosen)), " IN (SELECT value FROM json_each(", "))"
+    return models.Func(
+        models.F(column),
+        one,
+        template=f"%(expressions)s{end}",
+        arg_joiner=joiner,
+        output_field=models.BooleanField(),
+    )
 
 
 def insert_from(source: models.QuerySet[Any, Any], model: type[models.Model], fields: Sequence[str]) -> int:
