@@ -1,17 +1,20 @@
 """Transactional letters, suppressions and the audit log: what every room asks of the ground."""
 
+import hashlib
 import logging
 from datetime import datetime, timedelta
+from email.utils import parseaddr
+from urllib.parse import urlsplit
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
-from django.core.mail import EmailMultiAlternatives
+from django.core.mail import EmailMultiAlternatives, get_connection
 from django.db import transaction
 from django.db.models import F
 from django.template.loader import render_to_string
 
-from accounts.addresses import address_key
+from accounts.addresses import AddressRefused, address_key
 from accounts.models import AuditEvent, Letter, Suppression, User
 from rows.clock import db_now
 from rows.lease import take_lease
@@ -53,22 +56,9 @@ def send_letter(letter: Letter, *, now: datetime) -> bool:
     """
     if letter.state != Letter.State.WAITING or take_lease(letter, seconds=LETTER_LEASE_SECONDS) is None:
         return False
-    mail = EmailMultiAlternatives(letter.subject, letter.text, to=[letter.address_key])
-    mail.extra_headers = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}
-    paragraphs = [part for part in letter.text.split("\n\n") if part.strip() != letter.code]
-    html = render_to_string(
-        "emails/letter.html",
-        {
-            "subject": letter.subject,
-            "paragraphs": paragraphs,
-            "code": letter.code,
-            "site_name": settings.SITE_NAME,
-        },
-    )
-    mail.attach_alternative(html, "text/html")
     ours = Letter.objects.filter(pk=letter.pk, epoch=letter.epoch)
     try:
-        mail.send()
+        _mail_of(letter).send()
     except Exception as error:
         log.warning("letter %s was not sent: %s", letter.pk, type(error).__name__)
         given_up = letter.attempts + 1 >= LETTER_ATTEMPTS
@@ -91,6 +81,36 @@ def send_letter(letter: Letter, *, now: datetime) -> bool:
         reason="",
     )
     return True
+
+
+def _mail_of(letter: Letter) -> EmailMultiAlternatives:
+    """The mail that is sent: by the letters' own way, if they have one, and under one name on every attempt."""
+    paragraphs = [part for part in letter.text.split("\n\n") if part.strip() != letter.code]
+    context = {
+        "subject": letter.subject,
+        "paragraphs": paragraphs,
+        "code": letter.code,
+        "site_name": settings.SITE_NAME,
+    }
+    # Not its dedupe key, which may name the person; and the same again if it goes out twice, for whoever drops doubles.
+    digest = hashlib.sha256(letter.dedupe_key.encode()).hexdigest()[:32]
+    shown_from = f'"{settings.SITE_NAME}" <{parseaddr(settings.LETTERS_FROM)[1]}>'
+    mail = EmailMultiAlternatives(
+        letter.subject,
+        letter.text,
+        shown_from if settings.LETTERS_FROM else None,
+        [letter.address_key],
+        headers={
+            "Message-ID": f"<letter.{letter.pk}.{digest}@{urlsplit(settings.SITE_URL).hostname or 'localhost'}>",
+            "Auto-Submitted": "auto-generated",
+            "X-Auto-Response-Suppress": "All",
+        },
+        connection=get_connection(settings.LETTERS_EMAIL_BACKEND or None, **settings.LETTERS_OPTIONS),
+    )
+    mail.attach_alternative(render_to_string("emails/letter.html", context), "text/html")
+    if settings.LETTERS_ESP_EXTRA:
+        mail.esp_extra = settings.LETTERS_ESP_EXTRA  # type: ignore[attr-defined]
+    return mail
 
 
 def send_due_letters(*, now: datetime) -> int:
@@ -131,3 +151,33 @@ def record(
 ) -> None:
     """The audit log says that `actor` did `verb` to `subject`. Twice: two lines, as it happened twice."""
     AuditEvent.objects.create(actor=actor, verb=verb, subject=subject[:200], creator_id=creator_id, at=now)
+
+
+def alarm(subject: str, text: str, *, dedupe_key: str, now: datetime) -> None:
+    """An operator knows: an error in the log, and a letter to each address of `ALARM_TO`, or else to each admin.
+
+    Twice with the same `dedupe_key`: nothing, unless there is nobody to write to; then the log says it each time. Never
+    raises for an address in `ALARM_TO` that is none.
+    """
+    subject = " ".join(subject.split())[:200]
+    # A key of any length, and one for each who is told.
+    keys = {
+        address: f"alarm:{hashlib.sha256(f'{dedupe_key} {address}'.encode()).hexdigest()}"
+        for address in settings.ALARM_TO or _addresses_of_admins()
+    }
+    told = Letter.objects.filter(dedupe_key__in=keys.values()).values_list("dedupe_key", flat=True)
+    new = set(keys.values()).difference(told)
+    if new or not keys:
+        log.error("alarm: %s: %s", subject, text)
+    for address, key in keys.items():
+        if key not in new:
+            continue
+        try:
+            post_letter("alarm", address, subject=subject, text=text, dedupe_key=key, now=now)
+        except AddressRefused as refused:
+            log.error("ALARM_TO: %s", refused)
+
+
+def _addresses_of_admins() -> list[str]:
+    theirs = EmailAddress.objects.filter(verified=True, user__is_staff=True, user__is_active=True)
+    return list(theirs.order_by("pk").values_list("email", flat=True))
