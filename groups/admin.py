@@ -46,7 +46,7 @@ class MembershipInline(ReadOnlyInline):
 
 @admin.register(Creator)
 class CreatorAdmin(ReadOnlyAdmin):
-    list_display = ["name", "slug", "reply_to", "created_at", "approved_at", "paused_at"]
+    list_display = ["name", "slug", "reply_to", "created_at", "approved_at", "paused_at", "paused_because"]
     list_filter = [("approved_at", admin.EmptyFieldListFilter), ("paused_at", admin.EmptyFieldListFilter)]
     search_fields = ["name", "slug", "reply_to"]
     inlines = [StaffInline]

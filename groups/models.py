@@ -32,6 +32,8 @@ class Creator(models.Model):
     created_at = models.DateTimeField()
     approved_at = models.DateTimeField(null=True, blank=True)
     paused_at = models.DateTimeField(null=True, blank=True)
+    # Why, in words for the creator.
+    paused_because = models.CharField(max_length=300, blank=True)
 
     objects = CreatorQuerySet.as_manager()
 
@@ -44,16 +46,30 @@ class Creator(models.Model):
 
 
 class Staff(models.Model):
-    """A person who runs a creator. For now everybody here is an owner."""
+    """A person who runs a creator, and how much of it is theirs to do (P2)."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner", _("owner")
+        MANAGER = "manager", _("manager")
+        HELPER = "helper", _("helper")
+        VIEWER = "viewer", _("viewer")
+
+    SENDERS: Final = (Role.OWNER, Role.MANAGER)
 
     creator = models.ForeignKey(Creator, on_delete=models.CASCADE, related_name="staff")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="staff_of")
+    role = models.CharField(max_length=8, choices=Role, default=Role.OWNER)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["creator", "user"], name="staff_once_a_creator")]
 
     def __str__(self) -> str:
         return f"{self.user} at {self.creator}"
+
+    @property
+    def may_send(self) -> bool:
+        """Whether they may give and tell, and take back what they gave and told."""
+        return self.role in self.SENDERS
 
 
 class GroupQuerySet(models.QuerySet["Group"]):

@@ -2,7 +2,14 @@
 
 from groups.services.applying import apply_import
 from groups.services.checking import check_import
-from groups.services.contacts import add_contact, attach_account, attach_verified_accounts
+from groups.services.contacts import (
+    AddressSuppressed,
+    AddressTaken,
+    add_contact,
+    attach_account,
+    attach_verified_accounts,
+    change_address,
+)
 from groups.services.creators import approve_creator, create_creator, pause_creator, resume_creator
 from groups.services.groups import archive_group, create_group, rename_group, who_gains_what
 from groups.services.imports import (
@@ -18,12 +25,15 @@ from groups.services.judging import gone_memberships, live_memberships
 from groups.services.memberships import end_membership, start_membership
 
 __all__ = [
+    "AddressSuppressed",
+    "AddressTaken",
     "add_contact",
     "apply_import",
     "approve_creator",
     "archive_group",
     "attach_account",
     "attach_verified_accounts",
+    "change_address",
     "check_import",
     "choose_columns",
     "choose_mapping",

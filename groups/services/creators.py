@@ -74,19 +74,25 @@ def approve_creator(creator: Creator, *, by: User, now: datetime) -> bool:
     return bool(changed)
 
 
-def pause_creator(creator: Creator, *, by: User, now: datetime) -> bool:
-    """Nothing of this creator's goes out until it is resumed. Returns whether this call paused it; twice: False."""
+def pause_creator(creator: Creator, because: str = "", *, by: User | None, now: datetime) -> bool:
+    """Nothing of this creator's goes out until it is resumed; `because` tells them why, in words.
+
+    `by` is nobody when a breaker did it. Returns whether this call paused it; twice: False, the first reason stays.
+    """
     with transaction.atomic():
-        changed = Creator.objects.filter(pk=creator.pk, paused_at=None).update(paused_at=now)
+        running = Creator.objects.filter(pk=creator.pk, paused_at=None)
+        changed = running.update(paused_at=now, paused_because=because[:300])
         if changed:
-            record(by, "paused creator", creator.slug, creator_id=creator.pk, now=now)
+            subject = f"{creator.slug}: {because}" if because else creator.slug
+            record(by, "paused creator", subject, creator_id=creator.pk, now=now)
     return bool(changed)
 
 
 def resume_creator(creator: Creator, *, by: User, now: datetime) -> bool:
     """A paused creator may send again. Returns whether this call resumed it; twice: False."""
     with transaction.atomic():
-        changed = Creator.objects.filter(pk=creator.pk, paused_at__isnull=False).update(paused_at=None)
+        paused = Creator.objects.filter(pk=creator.pk, paused_at__isnull=False)
+        changed = paused.update(paused_at=None, paused_because="")
         if changed:
             record(by, "resumed creator", creator.slug, creator_id=creator.pk, now=now)
     return bool(changed)
