@@ -30,7 +30,7 @@ class ReleaseAudienceInline(ReadOnlyInline):
 
 @admin.register(Release)
 class ReleaseAdmin(ReadOnlyAdmin):
-    list_display = ["title", "creator", "state", "rule", "publish_at", "granted", "held", "lease_until"]
+    list_display = ["title", "creator", "state", "rule", "publish_at", "granted", "held", "recalled_at"]
     list_filter = ["state", "rule"]
     search_fields = ["title", "creator__name"]
     list_select_related = ["creator"]
@@ -39,7 +39,7 @@ class ReleaseAdmin(ReadOnlyAdmin):
 
 @admin.register(Grant)
 class GrantAdmin(ReadOnlyAdmin):
-    list_display = ["id", "release", "contact", "granted_at", "redeemed_at", "redeemed_by"]
+    list_display = ["id", "release", "contact", "granted_at", "redeemed_at", "redeemed_by", "revoked_at"]
     search_fields = ["contact__address_key"]
     list_select_related = ["release", "contact", "redeemed_by"]
     ordering = ["-id"]

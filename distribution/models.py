@@ -21,6 +21,10 @@ class ReleaseQuerySet(LeaseQuerySet["Release"]):
         """Confirmed releases whose time has come and those a worker began and did not finish."""
         return self.filter(state__in=[Release.State.CONFIRMED, Release.State.GRANTING], publish_at__lte=now)
 
+    def being_taken_back(self) -> Self:
+        """Recalled ones that somebody's library may still hold."""
+        return self.filter(state=Release.State.RECALLING)
+
     def under_lease(self) -> Self:
         """Those that a worker is giving, or died giving."""
         return self.filter(lease_until__isnull=False)
@@ -47,6 +51,9 @@ class Release(Lease):
         CONFIRMED = "confirmed", _("scheduled")
         GRANTING = "granting", _("being given")
         PUBLISHED = "published", _("published")
+        # Nobody gets it any more; it is taken out of the libraries, page by page.
+        RECALLING = "recalling", _("being taken back")
+        RECALLED = "recalled", _("recalled")
 
     creator = models.ForeignKey(Creator, on_delete=models.CASCADE, related_name="releases")
     title = models.CharField(_("title"), max_length=120, blank=True)
@@ -59,6 +66,9 @@ class Release(Lease):
     # How many grants there are, and in how many libraries it was at once.
     granted = models.PositiveBigIntegerField(default=0, editable=False)
     held = models.PositiveBigIntegerField(default=0, editable=False)
+    # Taken back from everybody, and what the library says about that.
+    recalled_at = models.DateTimeField(null=True, editable=False)
+    recalled_because = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField()
 
     objects = ReleaseQuerySet.as_manager()
@@ -74,11 +84,17 @@ class Release(Lease):
                 condition=Q(state__in=["draft", "confirmed"]) | Q(as_of__isnull=False),
                 name="granting_release_has_its_moment",
             ),
+            models.CheckConstraint(
+                condition=~Q(state__in=["recalling", "recalled"]) | Q(recalled_at__isnull=False),
+                name="recalled_release_has_its_moment",
+            ),
         ]
         indexes = [
             # Read by the sweep.
             models.Index(
-                fields=["publish_at"], condition=Q(state__in=["confirmed", "granting"]), name="release_due"
+                fields=["publish_at"],
+                condition=Q(state__in=["confirmed", "granting", "recalling"]),
+                name="release_due",
             ),
         ]
 
@@ -91,6 +107,13 @@ class Release(Lease):
         return f"release:{self.pk}"
 
 
+class ReleaseItemQuerySet(models.QuerySet["ReleaseItem"]):
+    def with_newest(self) -> Self:
+        """`newest`: the number of the bundle's newest version that has a file."""
+        versions = BundleVersion.objects.filter(bundle=OuterRef("bundle"), files__isnull=False)
+        return self.annotate(newest=Subquery(versions.order_by("-number").values("number")[:1]))
+
+
 class ReleaseItem(models.Model):
     """A bundle in a release, and from confirming on the version of it that is given."""
 
@@ -99,6 +122,10 @@ class ReleaseItem(models.Model):
     version = models.ForeignKey(
         BundleVersion, null=True, on_delete=models.PROTECT, related_name="release_items"
     )
+    # Only on rows that `with_newest` found.
+    newest: int | None
+
+    objects = ReleaseItemQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]
@@ -154,6 +181,8 @@ class Grant(models.Model):
     redeemed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
     )
+    # Taken back from this one person.
+    revoked_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["release", "contact"], name="grant_once_a_contact")]

@@ -15,6 +15,8 @@ from library.models import Bundle, File
 class Place(StrEnum):
     """Where what was granted is, as the person looking at it needs to know it."""
 
+    RECALLED = "recalled"  # taken back from everybody
+    REVOKED = "revoked"  # taken back from this person
     WAITING = "waiting"  # for this person's press
     HERE = "here"  # in this person's library
     KEPT = "kept"  # in the library of the mailed address; nobody is signed in
@@ -29,6 +31,10 @@ class Standing:
     signed_in_as: str  # masked; empty if nobody is
     mailed_opens: bool  # whether a code to the mailed address leads to it
 
+    @property
+    def taken_back(self) -> bool:
+        return self.place in (Place.RECALLED, Place.REVOKED)
+
 
 def standing_of(grant: Grant, user: User | None) -> Standing:
     """How things stand for `user`, or for somebody who is not signed in."""
@@ -36,7 +42,11 @@ def standing_of(grant: Grant, user: User | None) -> Standing:
     owner = User.objects.filter(emailaddress__email=address, emailaddress__verified=True).first()
     holder = holder_of(grant)
     mailed_opens = holder is None or holder == owner
-    if user is None:
+    if grant.release.recalled_at:
+        place = Place.RECALLED
+    elif grant.revoked_at:
+        place = Place.REVOKED
+    elif user is None:
         place = Place.WAITING if holder is None else Place.KEPT if mailed_opens else Place.ELSEWHERE
     elif user == holder:
         place = Place.HERE

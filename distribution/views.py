@@ -1,6 +1,7 @@
 """The pages behind **Redeem here**. The link is a ticket, not a login: reading a page changes nothing."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
@@ -20,7 +21,7 @@ from accounts.addresses import masked
 from accounts.models import User
 from accounts.services import account_for
 from distribution.models import Grant, Release
-from distribution.services import HeldByAnother, SentToAnother, holds_release, redeem_grant
+from distribution.services import HeldByAnother, SentToAnother, TakenBack, holds_release, redeem_grant
 from distribution.standing import Place, standing_of, what_is_inside
 from distribution.tickets import ForgedTicket, read_ticket
 from library.models import Bundle, LibraryEntry
@@ -54,11 +55,13 @@ def redeem(request: HttpRequest, ticket: str) -> HttpResponse:
     if grant is None:
         return render(request, "distribution/redeem_unknown.html", status=404)
     user = request.user if isinstance(request.user, User) else None
-    if request.method != "POST":
+    if request.method != "POST" or standing_of(grant, user).taken_back:
         return _show(request, grant, ticket, user)
     if user and "with_mailed_address" not in request.POST:
         try:
-            redeem_grant(grant, user=user, now=timezone.now())
+            # Taken back a moment ago: who holds nothing is led from there to how things stand.
+            with suppress(TakenBack):
+                redeem_grant(grant, user=user, now=timezone.now())
         except (SentToAnother, HeldByAnother):
             return _show(request, grant, ticket, user, status=409)
         return redirect("redeemed", ticket)
@@ -88,6 +91,8 @@ def redeemed(request: HttpRequest, ticket: str) -> HttpResponse:
 def cover(request: HttpRequest, ticket: str, bundle_id: int) -> HttpResponseBase:
     """The picture of a bundle that the ticket gives: covers have no public path of their own."""
     grant = _granted(ticket)
+    if grant and (grant.revoked_at or grant.release.recalled_at):
+        grant = None
     given = Bundle.objects.exclude(cover="").filter(release_items__release=grant.release if grant else None)
     return serve_cover(get_object_or_404(given, pk=bundle_id))
 
@@ -105,6 +110,9 @@ def _show(
     request: HttpRequest, grant: Grant, ticket: str, user: User | None, status: int = 200
 ) -> HttpResponse:
     standing = standing_of(grant, user)
+    if standing.taken_back:
+        context = {"grant": grant, "release": grant.release, "standing": standing}
+        return render(request, "distribution/taken_back.html", context, status=410)
     context = {
         "release": grant.release,
         "bundles": what_is_inside(grant.release),

@@ -1,6 +1,13 @@
 """What changes in this room, one module a noun."""
 
 from distribution.services.grants import extend_to_late_joiners, fan_out_grants
+from distribution.services.recall import (
+    NotGiven,
+    TakenBack,
+    recall_release,
+    revoke_grant,
+    take_back_release,
+)
 from distribution.services.redeem import (
     HeldByAnother,
     SentToAnother,
@@ -20,7 +27,9 @@ from distribution.services.releases import (
     choose_bundles,
     confirm_release,
     publish_release,
+    reschedule_release,
     start_release,
+    take_newest,
     unschedule_release,
 )
 
@@ -30,9 +39,11 @@ __all__ = [
     "HeldByAnother",
     "NobodyChosen",
     "NotApproved",
+    "NotGiven",
     "NothingAttached",
     "ReleaseRefused",
     "SentToAnother",
+    "TakenBack",
     "choose_audience",
     "choose_bundles",
     "confirm_release",
@@ -41,8 +52,13 @@ __all__ = [
     "holder_of",
     "holds_release",
     "publish_release",
+    "recall_release",
     "redeem_grant",
+    "reschedule_release",
+    "revoke_grant",
     "settle_waiting",
     "start_release",
+    "take_back_release",
+    "take_newest",
     "unschedule_release",
 ]

@@ -8,7 +8,7 @@ from allauth.account.models import EmailAddress
 from django.db import transaction
 from django.db.models import Case, Exists, F, Max, OuterRef, Q, QuerySet, Value, When
 
-from distribution.audience import audience, members_of, next_stop, reached_groups
+from distribution.audience import audience, members_of, next_stop, reached_groups, roster_versions
 from distribution.models import Grant, Release, ReleaseAudience
 from distribution.services.gifts import Gift
 from groups.models import Contact, Membership
@@ -28,9 +28,10 @@ class LeaseLost(Exception):
 def fan_out_grants(release_id: int, *, now: datetime, page: int = PAGE) -> bool:
     """Everyone in the audience of the due moment has a grant, known accounts hold it, the release is published.
 
-    Pages of contacts by key, each a transaction with its cursor and counters under the lease; at the end whoever
-    is still missing, and the grants are counted anew. Killed anywhere, the next call goes on after the last page and
-    writes nothing twice. Returns whether this call published it: False when it is not due or another worker has it.
+    Pages of contacts by key, each a transaction with its cursor and counters under the lease; at the end whoever is
+    still missing if a roster has changed meanwhile, and the grants are counted anew. Killed anywhere, the next call
+    goes on after the last page and writes nothing twice. Returns whether this call published it: False when it is
+    not due or another worker has it.
     """
     release = Release.objects.due(now).filter(pk=release_id).first()
     if release is None or take_lease(release, seconds=LEASE_SECONDS) is None:
@@ -44,10 +45,15 @@ def fan_out_grants(release_id: int, *, now: datetime, page: int = PAGE) -> bool:
     # Never the epoch: who took the lease since then has another, and must not be mistaken for us.
     release.refresh_from_db(fields=["as_of", "cursor"])
     try:
-        groups, gift = reached_groups(release), Gift.of(release)
+        rosters, gift, as_of = roster_versions(release), Gift.of(release), cast("datetime", release.as_of)
+        groups, from_the_start = list(rosters), release.cursor == 0
+        # Once for all: an address verified from here on is settled by `settle_waiting`, which waits for the page.
+        _attach_accounts(members_of(groups, as_of, after=release.cursor), page)
         while _give_page(release, gift, groups, now, page):
             pass
-        _give_missing(release, gift, cast("datetime", release.as_of), now, page)
+        # Ids commit out of order: whoever was imported meanwhile may lie behind the cursor.
+        if not from_the_start or roster_versions(release) != rosters:
+            _give_missing(release, gift, as_of, now, page)
         published = {"state": Release.State.PUBLISHED, "lease_until": None}
         _ours(release, granted=release.grants.count(), **published)
     except LeaseLost:
@@ -104,8 +110,9 @@ def _give_missing(release: Release, gift: Gift, as_of: datetime, now: datetime, 
     missing = audience(release, as_of).exclude(Exists(granted)).order_by("pk").values_list("pk", flat=True)
     added = 0
     while ids := list(missing[:page]):
+        contacts = Contact.objects.filter(pk__in=ids)
+        _attach_accounts(contacts, page)
         with transaction.atomic():
-            contacts = Contact.objects.filter(pk__in=ids)
             given = _grant(release, contacts, now)
             grants = release.grants.filter(contact__in=ids)
             _hand_over(release, gift, contacts=contacts, grants=grants, given=given, now=now)
@@ -125,6 +132,14 @@ def _grant(release: Release, contacts: QuerySet[Contact], now: datetime) -> int:
     )
 
 
+def _attach_accounts(contacts: QuerySet[Contact], page: int) -> None:
+    """Those of `contacts` without an account whose address an account has verified are that account's."""
+    verified = EmailAddress.objects.filter(email=OuterRef("address_key"), verified=True)
+    strangers = contacts.filter(Exists(verified), account=None).values_list("pk", flat=True)
+    while found := list(strangers[:page]):
+        attach_verified_accounts(Contact.objects.filter(pk__in=found, account=None))
+
+
 def _hand_over(
     release: Release,
     gift: Gift,
@@ -135,18 +150,13 @@ def _hand_over(
     now: datetime,
     **progress: Any,
 ) -> None:
-    """The accounts known behind `grants` hold what is given, and it is counted. Ends a page's transaction.
-
-    `contacts` are at least those of the grants: whose address an account has verified, theirs is known.
-    """
-    # Looked for before it is written: in nearly every page there is nobody, and reading that costs half.
-    verified = EmailAddress.objects.filter(verified=True).values("email")
-    found = list(contacts.filter(account=None, address_key__in=verified).values_list("pk", flat=True))
-    if found:
-        attach_verified_accounts(Contact.objects.filter(pk__in=found, account=None))
+    """The accounts known behind `grants`, which `contacts` have, hold what is given. Counted; ends a page's transaction."""
     # CASE, so that the page's grants stay a list to look things up in. As a join they would be walked from the side
     # of the grants, of which the statistics know nothing yet: a tenth of the whole fan-out.
-    waiting = Case(When(pk__in=grants.filter(redeemed_at=None).values("contact"), then=True), default=False)
+    waiting = Case(
+        When(pk__in=grants.filter(redeemed_at=None, revoked_at=None).values("contact"), then=True),
+        default=False,
+    )
     known = contacts.filter(account__isnull=False).annotate(waiting=waiting).filter(waiting=True)
     held = gift.hand_over(known.values_list("account_id", flat=True), now=now)
     _ours(release, granted=F("granted") + given, held=F("held") + held, **progress)

@@ -12,6 +12,7 @@ from accounts.addresses import masked
 from accounts.models import User
 from distribution.models import Grant, Release
 from distribution.services.gifts import Gift
+from distribution.services.recall import TakenBack, still_given
 from groups.models import Contact
 from groups.services import attach_account
 from library.models import Holding
@@ -31,11 +32,16 @@ def redeem_grant(grant: Grant, *, user: User, now: datetime) -> bool:
 
     Theirs to redeem: the account remembered with the contact, and whoever verified the mailed address. The contact
     is locked, so of many presses one redeems. Twice: False, nothing changes; so too for who held it from the start.
-    Raises `SentToAnother`, `HeldByAnother`; then nothing has changed.
+    Raises `TakenBack`, `SentToAnother`, `HeldByAnother`; then nothing has changed.
     """
     with transaction.atomic():
+        # Before the contact: a page being given holds its release and then attaches accounts to contacts.
+        if not still_given(grant.release):
+            raise TakenBack(_("This was recalled by its creator."))
         contact = Contact.objects.select_for_update(no_key=True).get(pk=grant.contact_id)
         fresh = Grant.objects.select_related("release", "redeemed_by", "contact__account").get(pk=grant.pk)
+        if fresh.revoked_at:
+            raise TakenBack(_("This was taken back by its creator."))
         holder = holder_of(fresh)
         if holder == user:
             return False
@@ -105,7 +111,7 @@ def _redeem_waiting(user: User, newly: list[int], now: datetime) -> int:
     )
     waiting: dict[int, list[int]] = {}
     for release_id, grant_id in (
-        Grant.objects.filter(contact__account=user, redeemed_at=None)
+        Grant.objects.filter(contact__account=user, redeemed_at=None, revoked_at=None)
         # A contact's grants lie under its creator's releases: with that, the unique pair serves as the index.
         .filter(release__creator=F("contact__creator"))
         # What a contact just attached was given counts as redeemed, even if it came by another contact before.
@@ -114,13 +120,17 @@ def _redeem_waiting(user: User, newly: list[int], now: datetime) -> int:
     ):
         waiting.setdefault(release_id, []).append(grant_id)
     redeemed = 0
-    for release in Release.objects.filter(pk__in=waiting):
+    for release in Release.objects.filter(pk__in=waiting, recalled_at=None):
         with transaction.atomic():
-            redeemed += _redeem(release, waiting[release.pk], user, now)
+            if still_given(release):
+                redeemed += _redeem(release, waiting[release.pk], user, now)
     return redeemed
 
 
 def _redeem(release: Release, grants: list[int], user: User, now: datetime) -> int:
-    redeemed = Grant.objects.filter(pk__in=grants, redeemed_at=None).update(redeemed_at=now, redeemed_by=user)
-    Gift.of(release).hand_over(User.objects.filter(pk=user.pk).values_list("pk", flat=True), now=now)
+    """`user` holds the `release`, which the caller holds still, unless all of the `grants` were revoked meanwhile."""
+    valid = Grant.objects.filter(pk__in=grants, revoked_at=None)
+    redeemed = valid.filter(redeemed_at=None).update(redeemed_at=now, redeemed_by=user)
+    if redeemed or valid.exists():
+        Gift.of(release).hand_over(User.objects.filter(pk=user.pk).values_list("pk", flat=True), now=now)
     return redeemed

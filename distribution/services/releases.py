@@ -113,6 +113,40 @@ def unschedule_release(release: Release) -> None:
     release.refresh_from_db()
 
 
+def reschedule_release(release: Release, *, publish_at: datetime) -> None:
+    """The confirmed release is given at `publish_at` instead. Twice: nothing changes.
+
+    Raises `AlreadyGiving` unless it still waits for its time: a conditional UPDATE decides.
+    """
+    waiting = Release.objects.filter(pk=release.pk, state=Release.State.CONFIRMED)
+    if not waiting.update(publish_at=publish_at):
+        raise AlreadyGiving(_("This release is being given already: its time cannot be changed any more."))
+    release.publish_at = publish_at
+
+
+def take_newest(release: Release, *, by: User, now: datetime) -> bool:
+    """The confirmed release gives its bundles as they are now, no longer as they were when it was confirmed. Logged.
+
+    Returns whether that is anything else than before; twice: False. Raises `AlreadyGiving` unless it still waits for
+    its time, and `library.services.StillUploading`; then nothing has changed.
+    """
+    with transaction.atomic():
+        # The worker that begins to give it waits here, or we find that it was first.
+        waiting = Release.objects.select_for_update(no_key=True).filter(pk=release.pk)
+        if not waiting.filter(state=Release.State.CONFIRMED).values_list("pk").first():
+            raise AlreadyGiving(
+                _("This release is being given already: its files cannot be changed any more.")
+            )
+        before = set(release.items.values_list("version", flat=True))
+        _pin_versions(release, now)
+        changed = before != set(release.items.values_list("version", flat=True))
+        if changed:
+            record(
+                by, "took newest versions", f"release {release.pk}", creator_id=release.creator_id, now=now
+            )
+    return changed
+
+
 def _pin_versions(release: Release, now: datetime) -> None:
     # In one order: two releases of the same bundles, confirmed at once, must not wait for each other's locks.
     items = list(release.items.select_related("bundle").order_by("bundle"))

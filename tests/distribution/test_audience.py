@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from accounts.models import User
 from distribution import services
-from distribution.audience import audience
+from distribution.audience import audience, in_pieces
 from distribution.models import Grant, Release, ReleaseAudience
 from groups.models import Contact, Creator, Group
 from library.models import Holding
@@ -122,6 +122,8 @@ def test_the_fan_out_gives_exactly_what_the_audience_says(
         entitled = {contacts[number].pk for number in expected(world)}
         assert {contact.pk for contact in audience(release, now)} == entitled
         assert audience(release, now).count() == len(entitled)
+        pieces = [contact.pk for piece in in_pieces(release, now, first=page) for contact in piece]
+        assert sorted(pieces) == sorted(entitled)
         Release.objects.filter(pk=release.pk).update(state="confirmed", publish_at=now)
         for item in release.items.all():
             item.version = item.bundle.versions.get()

@@ -13,10 +13,11 @@ from accounts.models import User
 from distribution import services
 from distribution.models import Grant, Release
 from groups.models import Contact, Group, Membership
+from groups.services import start_membership
 from library.models import Holding, LibraryEntry
 from rows.lease import take_lease
 from tests import factories
-from tests.distribution.conftest import Give, at_once, killed_at
+from tests.distribution.conftest import Give, Killed, at_once, killed_at
 
 pytestmark = pytest.mark.django_db
 
@@ -244,11 +245,33 @@ def test_a_member_whose_row_commits_behind_the_cursor_is_found_at_the_end(
     def commit_late(execute, sql, params, many, context):  # type: ignore[no-untyped-def]
         result = execute(sql, params, many, context)
         if sql.startswith("UPDATE") and '"cursor" =' in sql and not first.memberships.exists():
-            factories.MembershipFactory.create(group=hobbyist, contact=first)
+            # As an import begun before `now` commits it.
+            start_membership(hobbyist, first, now=now)
         return result
 
     with connection.execute_wrapper(commit_late):
         assert services.fan_out_grants(release.pk, now=now, page=2)
+    assert Grant.objects.filter(contact=first).exists()
+    judge(release, 5)
+
+
+def test_a_member_whose_row_commits_behind_the_cursor_of_a_dead_worker_is_found_by_the_next(
+    release: Release, owner: User, hobbyist: Group, now: datetime
+) -> None:
+    first = factories.ContactFactory.create(creator=release.creator, account=factories.UserFactory.create())
+    populate(hobbyist, 4)
+    services.confirm_release(release, publish_at=now, by=owner, now=now)
+
+    def die(execute, sql, params, many, context):  # type: ignore[no-untyped-def]
+        if sql.startswith('INSERT INTO "distribution_grant"') and Grant.objects.count() == 2:
+            raise Killed
+        return execute(sql, params, many, context)
+
+    with pytest.raises(Killed), connection.execute_wrapper(die):
+        services.fan_out_grants(release.pk, now=now, page=2)
+    start_membership(hobbyist, first, now=now)
+    Release.objects.filter(pk=release.pk).update(lease_until=None)
+    assert services.fan_out_grants(release.pk, now=now, page=2)
     assert Grant.objects.filter(contact=first).exists()
     judge(release, 5)
 

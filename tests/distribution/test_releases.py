@@ -8,8 +8,8 @@ from django.db import connection
 from accounts.models import AuditEvent, User
 from distribution import services
 from distribution.models import Release, ReleaseItem
-from groups.models import Creator, Group
-from library.models import Bundle
+from groups.models import Contact, Creator, Group
+from library.models import Bundle, BundleVersion, Holding
 from library.services import StillUploading, open_upload
 from tests import factories
 from tests.distribution.conftest import Give, at_once
@@ -239,3 +239,84 @@ def test_what_is_chosen_while_somebody_confirms_is_either_given_or_refused(
     item = release.items.select_related("version").get()
     assert item.version is not None
     assert (item.bundle == other) == any(chosen)
+
+
+def newer(bundle: Bundle) -> BundleVersion:
+    """The bundle's next version, open, with a file more."""
+    number = bundle.versions.count() + 1
+    version = BundleVersion.objects.create(bundle=bundle, number=number)
+    factories.add_file(version, f"new-{number}.stl", f"solid new {number}".encode())
+    return version
+
+
+def test_what_waits_for_its_time_takes_newer_files_when_it_is_told_to(
+    release: Release, owner: User, now: datetime
+) -> None:
+    confirm(release, owner, now)
+    assert not services.take_newest(release, by=owner, now=now)
+    item = release.items.get()
+    newest = newer(item.bundle)
+    assert release.items.with_newest().get().newest == 2
+    item.refresh_from_db()
+    assert item.version != newest
+    assert [services.take_newest(release, by=owner, now=now) for _twice in range(2)] == [True, False]
+    item.refresh_from_db()
+    assert (item.version, item.version and item.version.sealed_at) == (newest, now)
+    assert list(AuditEvent.objects.order_by("pk").values_list("verb", flat=True)) == [
+        "confirmed release",
+        "took newest versions",
+    ]
+
+
+def test_while_a_file_is_still_coming_the_release_keeps_what_it_has(
+    release: Release, owner: User, now: datetime
+) -> None:
+    confirm(release, owner, now)
+    before = release.items.get()
+    newer(before.bundle)
+    open_upload(before.bundle, path="late.stl", size=10, by=owner, now=now)
+    with pytest.raises(StillUploading, match=r"late\.stl"):
+        services.take_newest(release, by=owner, now=now)
+    assert release.items.get().version == before.version
+
+
+def test_neither_a_draft_nor_what_is_given_takes_other_files(
+    give: Give, release: Release, owner: User, now: datetime
+) -> None:
+    with pytest.raises(services.AlreadyGiving):
+        services.take_newest(release, by=owner, now=now)
+    assert release.items.get().version is None
+    give()
+    before = release.items.get()
+    newer(before.bundle)
+    with pytest.raises(services.AlreadyGiving, match="cannot be changed"):
+        services.take_newest(release, by=owner, now=now)
+    assert release.items.get().version == before.version
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_newer_files_and_the_worker_that_gives_agree_on_what_everybody_has(
+    release: Release, creator: Creator, owner: User, contact: Contact, now: datetime
+) -> None:
+    for _round in range(10):
+        bundle = factories.BundleFactory.create(creator=creator)
+        mine = factories.ReleaseFactory.create(
+            creator=creator, bundles=[bundle], groups=[row.group for row in release.audience_rows.all()]
+        )
+        confirm(mine, owner, now)
+        newer(bundle)
+
+        def one(number: int, mine: Release = mine) -> bool:
+            if number:
+                return services.fan_out_grants(mine.pk, now=now)
+            try:
+                return services.take_newest(mine, by=owner, now=now)
+            except services.AlreadyGiving:
+                return False
+
+        took, _gave = at_once(2, one)
+        services.fan_out_grants(mine.pk, now=now)
+        assert mine.items.get().version.number == (2 if took else 1)
+        held = Holding.objects.filter(entry__bundle=bundle)
+        assert list(held.values_list("version__number", flat=True)) == [2 if took else 1]

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from time import perf_counter
+from time import process_time
 
 import pytest
 from django.conf import LazySettings
@@ -89,7 +89,7 @@ def test_the_key_is_its_own(settings: LazySettings) -> None:
 
 
 def test_a_ticket_costs_a_mail_next_to_nothing() -> None:
-    began = perf_counter()
+    began = process_time()
     for grant_id in range(10_000):
         issue_ticket(grant_id, 1)
-    assert (perf_counter() - began) / 10_000 < 50e-6
+    assert (process_time() - began) / 10_000 < 50e-6
