@@ -1,15 +1,35 @@
 """Messages and mails, for the installation's people to read; a group's ceiling is theirs to raise, and that is logged."""
 
+from typing import Any
+
 from django import forms
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from accounts.admin import ReadOnlyAdmin
 from accounts.models import User
-from messaging import throttle
-from messaging.models import Cadence, Chunk, Delivery, Message, Preference, SendSlot
+from messaging import (
+    gate_admin,  # noqa: F401 – registers itself
+    ramp,
+    services,
+    throttle,
+)
+from messaging.models import (
+    Cadence,
+    Chunk,
+    Delivery,
+    Message,
+    Preference,
+    ProviderEvent,
+    Ramp,
+    RecentMail,
+    Report,
+    SendSlot,
+)
 
 
 class CeilingForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -19,6 +39,18 @@ class CeilingForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = Cadence
         fields = ["group", "ceiling_week", "ceiling_month"]
+
+    def clean(self) -> dict[str, Any] | None:
+        """What the service would refuse, said beside the field."""
+        cleaned = super().clean()
+        try:
+            throttle.check_ceiling(
+                week=self.cleaned_data.get("ceiling_week", 1),
+                month=self.cleaned_data.get("ceiling_month", 1000),
+            )
+        except throttle.CeilingRefused as refused:
+            self.add_error("ceiling_week", str(refused))
+        return cleaned
 
 
 @admin.register(Cadence)
@@ -63,14 +95,25 @@ class MessageAdmin(ReadOnlyAdmin):
         "id",
         "subject",
         "release",
+        "kind",
         "state",
         "due_at",
         "waits_because",
         "planned",
+        "held",
+        "bounced",
+        "complained",
+        "tripped_at",
+        "stalled_at",
         "started_at",
         "done_at",
     ]
-    list_filter = ["state"]
+    list_filter = [
+        "state",
+        "kind",
+        ("tripped_at", admin.EmptyFieldListFilter),
+        ("stalled_at", admin.EmptyFieldListFilter),
+    ]
     list_select_related = ["release"]
     search_fields = ["subject", "release__title", "release__creator__name"]
     ordering = ["-id"]
@@ -108,3 +151,82 @@ class PreferenceAdmin(ReadOnlyAdmin):
     list_display = ["contact", "creator", "choice", "changed_at"]
     list_select_related = ["contact", "creator"]
     search_fields = ["=contact__address_key", "creator__name"]
+
+
+@admin.register(ProviderEvent)
+class ProviderEventAdmin(ReadOnlyAdmin):
+    list_display = ["received_at", "provider", "kind", "address_key", "delivery", "said", "state"]
+    list_filter = ["state", "kind", "provider"]
+    search_fields = ["=address_key", "=event_id", "=delivery"]
+    ordering = ["-id"]
+    actions = ["release", "discard"]
+
+    @admin.action(description=_("Release: apply those that are held back"))
+    def release(self, request: HttpRequest, chosen: QuerySet[ProviderEvent]) -> None:
+        assert isinstance(request.user, User)  # noqa: S101 – the admin is for signed-in people
+        ids = chosen.values_list("pk", flat=True)
+        done = services.release_events(ids, by=request.user, now=timezone.now())
+        self.message_user(
+            request, ngettext("%(n)s event was applied.", "%(n)s events were applied.", done) % {"n": done}
+        )
+
+    @admin.action(description=_("Discard: those that are held back never have an effect"))
+    def discard(self, request: HttpRequest, chosen: QuerySet[ProviderEvent]) -> None:
+        assert isinstance(request.user, User)  # noqa: S101 – the admin is for signed-in people
+        ids = chosen.values_list("pk", flat=True)
+        done = services.discard_events(ids, by=request.user, now=timezone.now())
+        self.message_user(
+            request,
+            ngettext("%(n)s event was discarded.", "%(n)s events were discarded.", done) % {"n": done},
+        )
+
+
+@admin.register(RecentMail)
+class RecentMailAdmin(ReadOnlyAdmin):
+    list_display = ["address_key", "sender", "times"]
+    search_fields = ["=address_key"]
+    ordering = ["-id"]
+
+
+@admin.register(Ramp)
+class RampAdmin(ReadOnlyAdmin):
+    """A creator without a row has not sent anything under it yet; adding one, like the action, lifts their ramp."""
+
+    list_display = ["creator", "stage", "day_began_at", "used", "lifted_at"]
+    list_filter = ["stage", ("lifted_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["creator"]
+    search_fields = ["creator__name"]
+    ordering = ["creator"]
+    autocomplete_fields = ["creator"]
+    fields = ["creator"]
+    actions = ["lift"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return admin.ModelAdmin.has_add_permission(self, request)
+
+    def save_model(
+        self, request: HttpRequest, obj: Ramp, form: "forms.ModelForm[Ramp]", change: bool
+    ) -> None:
+        assert isinstance(request.user, User)  # noqa: S101 – the admin is for signed-in people
+        ramp.lift(obj.creator, by=request.user, now=timezone.now())
+
+    @admin.action(description=_("Lift: they may write to as many as they like"))
+    def lift(self, request: HttpRequest, chosen: QuerySet[Ramp]) -> None:
+        assert isinstance(request.user, User)  # noqa: S101 – the admin is for signed-in people
+        now = timezone.now()
+        changed = sum(ramp.lift(row.creator, by=request.user, now=now) for row in chosen)
+        self.message_user(request, _("Changed: %(number)s.") % {"number": changed})
+
+
+@admin.register(Report)
+class ReportAdmin(ReadOnlyAdmin):
+    """What members say should not have come; the creator's pause and its end are in the creator's own page."""
+
+    list_display = ["at", "message", "creator", "contact", "words"]
+    list_select_related = ["message__release__creator", "contact"]
+    search_fields = ["message__release__creator__name", "=contact__address_key"]
+    ordering = ["-id"]
+
+    @admin.display(description=_("creator"))
+    def creator(self, report: Report) -> str:
+        return str(report.message.release.creator)

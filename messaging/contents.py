@@ -1,11 +1,13 @@
-"""What a release gives, as the mail and the dry run see it."""
+"""What a release holds, before and after its versions are pinned, and the mail's list of it."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Count, Sum
 from django.template.defaultfilters import filesizeformat
 
-from distribution.models import Release
+from distribution.models import Release, ReleaseItem
 from library.models import Bundle, BundleVersion
 from messaging.words import clean_source
 
@@ -39,3 +41,17 @@ def contents_of(release: Release) -> list[Line]:
         Line(clean_source(title), files, filesizeformat(size))
         for title, files, size in rows.values_list("bundle__title", "held", "size")
     ]
+
+
+def contents_of_each(releases: Iterable[int]) -> dict[int, list[Line]]:
+    """What is inside each confirmed release, by its id. One query."""
+    rows = (
+        ReleaseItem.objects.filter(release__in=list(releases), version__isnull=False)
+        .annotate(held=Count("version__files"), size=Sum("version__files__blob__size"))
+        .order_by("release", "version")
+        .values_list("release_id", "bundle__title", "held", "size")
+    )
+    found: dict[int, list[Line]] = defaultdict(list)
+    for release_id, title, files, size in rows:
+        found[release_id].append(Line(clean_source(title), files, filesizeformat(size)))
+    return found

@@ -23,7 +23,7 @@ from django.utils.translation import ngettext
 
 from accounts.models import User
 from accounts.services import record
-from groups.models import Group, Membership
+from groups.models import Creator, Group, Membership
 from messaging.models import Cadence, Message, SendSlot
 
 WEEK = timedelta(days=7)
@@ -74,6 +74,10 @@ class AboveCeiling(Exception):
     """A creator chose more than the installation's admin allows."""
 
 
+class CeilingRefused(Exception):
+    """A ceiling that could never be reached."""
+
+
 @dataclass(frozen=True)
 class _Caps:
     week: int
@@ -90,8 +94,10 @@ def verdict(
 
     `message` is the one it is asked for: slots it holds already do not stand in its own way.
     """
-    charged = groups_charged(groups, now=now)
-    return _judge(charged, _caps_of(charged), _slots_of(charged, since=now, besides=message), at=max(at, now))
+    named = list(groups)
+    charged = groups_charged(named, now=now)
+    slots = _slots_of(charged, since=now, besides=message)
+    return _judge(charged, _caps_of(charged), slots, at=max(at, now), named=named)
 
 
 def meters(groups: Iterable[Group], *, now: datetime) -> dict[int, Meter]:
@@ -134,9 +140,11 @@ def charge(message: Message, groups: Iterable[Group], *, at: datetime, now: date
 
     Twice: the slots it has are moved to `at`, none is added. Raises `CapReached`; then nothing has changed.
     """
-    charged = groups_charged(groups, now=now)
+    named = list(groups)
+    charged = groups_charged(named, now=now)
     caps = _locked_caps(charged)
-    found = _judge(charged, caps, _slots_of(charged, since=now, besides=message), at=max(at, now))
+    slots = _slots_of(charged, since=now, besides=message)
+    found = _judge(charged, caps, slots, at=max(at, now), named=named)
     if not found.allowed:
         raise CapReached(found)
     _hold(message, charged, at=max(at, now))
@@ -151,19 +159,21 @@ def use(message: Message, groups: Iterable[Group], *, now: datetime) -> Verdict:
     the verdict's `next_at`. Twice: the slots stand at the later time. A group that had no members when the message
     was confirmed and has some now is charged too.
     """
+    named = list(groups)
     held = Q(send_slots__message=message, send_slots__released_at=None)
     charged = list(
-        Group.objects.filter(held | Q(pk__in=[group.pk for group in groups_charged(groups, now=now)]))
+        Group.objects.filter(held | Q(pk__in=[group.pk for group in groups_charged(named, now=now)]))
         .select_related("creator", "parent")
         .distinct()
         .order_by("pk")
     )
     caps = _locked_caps(charged)
     used = _slots_of(charged, since=now, besides=message, started=True)
-    found = _judge(charged, caps, used, at=now)
+    found = _judge(charged, caps, used, at=now, named=named)
     if not found.allowed:
         reserved = _slots_of(charged, since=now, besides=message)
-        found = Verdict(False, found.reason, _judge(charged, caps, reserved, at=found.next_at).next_at)
+        later = _judge(charged, caps, reserved, at=found.next_at, named=named)
+        found = Verdict(False, found.reason, later.next_at)
     _hold(message, charged, at=found.next_at)
     return found
 
@@ -184,8 +194,9 @@ def set_ceiling(group: Group, *, week: int, month: int, by: User, now: datetime)
     """An admin lets `group` be written to up to `week` times in 7 days and `month` times in 30. Logged.
 
     A creator who had chosen less keeps that, as far as it still fits; one who stood at the ceiling moves with it.
-    Twice: a second line in the log.
+    Twice: a second line in the log. Raises `CeilingRefused`.
     """
+    check_ceiling(week=week, month=month)
     _locked_caps([group])
     cadence = Cadence.objects.get(group=group)
     follows_week = cadence.chosen_week == cadence.ceiling_week
@@ -198,6 +209,15 @@ def set_ceiling(group: Group, *, week: int, month: int, by: User, now: datetime)
     )
     said = f"{group}: {cadence.ceiling_week}/{cadence.ceiling_month} → {week}/{month}"
     record(by, "set ceiling", said, creator_id=group.creator_id, now=now)
+
+
+def check_ceiling(*, week: int, month: int) -> None:
+    """Raises `CeilingRefused` for a week's number that its month would never let anybody use."""
+    if week > month:
+        raise CeilingRefused(
+            _("A week lies within 30 days: %(week)d in 7 days cannot be more than %(month)d in 30 days.")
+            % {"week": week, "month": month}
+        )
 
 
 @transaction.atomic
@@ -246,15 +266,42 @@ def _fullest(times: Sequence[datetime], window: timedelta, now: datetime) -> int
 
 
 def _judge(
-    charged: Sequence[Group], caps: dict[int, _Caps], slots: dict[int, list[datetime]], *, at: datetime
+    charged: Sequence[Group],
+    caps: dict[int, _Caps],
+    slots: dict[int, list[datetime]],
+    *,
+    at: datetime,
+    named: Sequence[Group],
 ) -> Verdict:
-    """The verdict over all groups: the first that is full says why; what is next suits every one of them."""
+    """The verdict over all groups: the first that is full says why; what is next suits every one of them.
+
+    `named` are those that the message is addressed to; the others are charged because it reaches them.
+    """
     spans = {group.pk: _closed_spans(caps[group.pk], slots[group.pk]) for group in charged}
     full = next((group for group in charged if _next_legal(at, spans[group.pk]) != at), None)
     next_at = _next_legal(at, sorted(span for of_group in spans.values() for span in of_group))
     if full is None:
         return Verdict(True, "", at)
-    return Verdict(False, _reason(full, caps[full.pk], slots[full.pk], at=at, next_at=next_at), next_at)
+    reason = _reason(full, caps[full.pk], slots[full.pk], at=at, next_at=next_at)
+    return Verdict(False, " ".join(filter(None, [reason, _why_it_counts(full, named)])), next_at)
+
+
+def _why_it_counts(full: Group, named: Sequence[Group]) -> str:
+    """Why a group is charged that the message does not name; empty for one that it does."""
+    for group in [] if full in named else named:
+        if group.pk == full.parent_id:
+            return _("It counts as what you share with “%(main)s” reaches “%(sub)s”, too.") % {
+                "main": group.name,
+                "sub": full.name,
+            }
+        if group.parent_id == full.pk:
+            return _(
+                "It counts as whoever is in “%(main)s” itself receives what you share with “%(sub)s”, too."
+            ) % {
+                "main": full.name,
+                "sub": group.name,
+            }
+    return ""
 
 
 def _reason(group: Group, caps: _Caps, times: Sequence[datetime], *, at: datetime, next_at: datetime) -> str:
@@ -267,7 +314,7 @@ def _reason(group: Group, caps: _Caps, times: Sequence[datetime], *, at: datetim
         cap,
     )
     again = _("The next one can go from %(when)s on.")
-    values = {"group": group, "cap": cap, "days": days, "when": _in_words(next_at, group)}
+    values = {"group": group, "cap": cap, "days": days, "when": in_words(next_at, group.creator)}
     return f"{rule} {again}" % values
 
 
@@ -277,9 +324,9 @@ def full_minute(at: datetime) -> datetime:
     return full if full == at else full + timedelta(minutes=1)
 
 
-def _in_words(at: datetime, group: Group) -> str:
+def in_words(at: datetime, creator: Creator) -> str:
     """An instant in the creator's own zone, at the full minute."""
-    return formats.date_format(timezone.localtime(full_minute(at), group.creator.zone), "D j N Y, H:i (T)")
+    return formats.date_format(timezone.localtime(full_minute(at), creator.zone), "D j N Y, H:i (T)")
 
 
 # --- the rows -----------------------------------------------------------------------------------------

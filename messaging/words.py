@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import nh3
@@ -90,9 +91,14 @@ def read_placeholders(text: str, slots: Slots) -> str:
     return _PLACEHOLDER.sub(slot, text)
 
 
+@lru_cache(maxsize=1024)
 def tame(value: str) -> str:
     """A value from outside as it may stand in a mail: one line, nothing hidden, not too long, no link."""
-    shown = unicodedata.normalize("NFC", " ".join(value.split()))
+    shown = " ".join(value.split())
+    if len(shown) <= LONGEST_VALUE and shown.isascii() and shown.isprintable():
+        # As most are, and a million are asked: nothing below would change it.
+        return shown
+    shown = unicodedata.normalize("NFC", shown)
     shown = "".join(
         char for char in shown if char not in _HIDING and not _is_unseen(char) and not char >= "\U000e0000"
     )

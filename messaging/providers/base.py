@@ -1,8 +1,9 @@
 """What every way out says, and how sure it is of what became of a mail."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from datetime import timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from messaging.mail import Mail
 
@@ -17,10 +18,11 @@ class Kind(StrEnum):
     REFUSED = "refused"
     # It may or may not have been taken: never offered again by itself.
     IN_DOUBT = "in doubt"
+    # It never left us, for a reason that is not its own: as if nothing had been tried.
+    NOT_OFFERED = "not offered"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What became of one offer, and what was said about it."""
 
     kind: Kind
@@ -46,13 +48,22 @@ class SignInRefused(NotOpen):
 
 
 class Provider(Protocol):
-    """A way out. One connection, opened before an intent is written and never opened again inside one."""
+    """A way out. Everything it needs is open before an intent is written, and nothing is opened again inside one."""
 
-    def open(self) -> None:
-        """Ready to offer. Twice: nothing happens. Raises `NotOpen`."""
+    # What it is called in the rows.
+    name: ClassVar[str]
+    # Whether the mails of a wave leave in one call, so that what holds for one of them may hold for all.
+    shares_calls: ClassVar[bool]
+    # How long the same call may be repeated under its key without a second mail; None: it has no such key.
+    replays_for: ClassVar[timedelta | None]
+    # Whether it can be asked what became of a mail.
+    searches: ClassVar[bool]
 
-    def offer(self, mail: Mail) -> Answer:
-        """Offers one mail, once. Raises `NotOpen` if that was refused before this mail came into it."""
+    def open(self) -> int:
+        """Ready to offer a wave of so many mails, at least one. Twice: the same. Raises `NotOpen`."""
+
+    def offer(self, mails: Sequence[Mail]) -> list[Answer]:
+        """Offers each of `mails` once; an answer for each, in their order. Never more than `open` said."""
 
     def close(self) -> None:
-        """The connection is given back. Twice: nothing happens."""
+        """The connections are given back. Twice: nothing happens."""

@@ -1,10 +1,15 @@
 """SMTP by hand, as `smtplib.sendmail` does not say how far it came: before the data was sent a failure proves that
 nothing was taken, after it nothing proves anything.
+
+A wave is one mail on each of several connections: all of them are asked before any is waited for.
 """
 
-import re
 import smtplib
 import ssl
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -12,66 +17,163 @@ from django.utils.translation import gettext as _
 
 from messaging.mail import Mail
 from messaging.providers.base import Answer, Kind, NotOpen, SignInRefused
+from messaging.providers.proof import names_nobody
 
-# "5.1.1 User unknown" and its neighbours speak of the address; a bare 550 may be about us.
-_NO_SUCH_ADDRESS = re.compile(r"\b5\.1\.(?:1|2|3|6|10)\b")
+_BROKEN = (smtplib.SMTPException, OSError)
 
 
 class Smtp:
-    """One connection to the server that EMAIL_URL names."""
+    """Up to SMTP_CONNECTIONS connections to the server that EMAIL_URL names."""
+
+    name: ClassVar[str] = "smtp"
+    shares_calls: ClassVar[bool] = False
+    replays_for: ClassVar[timedelta | None] = None
+    searches: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        self._server: smtplib.SMTP | None = None
+        self._servers: list[smtplib.SMTP] = []
+        # More than these the server did not want just now.
+        self._most = settings.SMTP_CONNECTIONS
+        # Why the next `open` fails: the server said something about us, not about a mail.
+        self._closed: NotOpen | None = None
 
-    def open(self) -> None:
-        if self._server is None:
-            self._server = _connect()
+    def open(self) -> int:
+        closed, self._closed = self._closed, None
+        if closed is not None:
+            raise closed
+        if not self._servers:
+            self._servers.append(_connect())
+        while len(self._servers) < self._most:
+            try:
+                self._servers.append(_connect())
+            except NotOpen:
+                self._most = len(self._servers)
+        return len(self._servers)
 
     def close(self) -> None:
-        server, self._server = self._server, None
-        if server is not None:
+        servers, self._servers = self._servers, []
+        for server in servers:
             try:
                 server.quit()
-            except (smtplib.SMTPException, OSError):
+            except _BROKEN:
                 server.close()
 
-    def offer(self, mail: Mail) -> Answer:
+    def offer(self, mails: Sequence[Mail]) -> list[Answer]:
         self.open()
-        server = self._server
-        assert server is not None  # noqa: S101 – for the type checker
+        talks = [_Talk(server, mail) for server, mail in zip(self._servers, mails, strict=False)]
+        for step in (_Talk.announce, _Talk.hear_envelope, _Talk.hand_over, _Talk.hear_verdict):
+            # What one of them waits for arrives meanwhile for the others: they share the time, not queue for it.
+            deadline = time.monotonic() + settings.EMAIL_TIMEOUT
+            for talk in talks:
+                talk.take(step, deadline)
+        self._servers = [
+            *(talk.server for talk in talks if not talk.broken),
+            *self._servers[len(mails) :],
+        ]
+        self._closed = next((talk.closed for talk in talks if talk.closed), None)
+        return [talk.answer or Answer(Kind.IN_DOUBT) for talk in talks]
+
+
+class _Talk:
+    """One mail on one connection, in four steps."""
+
+    def __init__(self, server: smtplib.SMTP, mail: Mail) -> None:
+        self.server, self.mail = server, mail
+        self.answer: Answer | None = None
+        self.closed: NotOpen | None = None
+        self.broken = False
+        self._content_sent = False
+
+    def take(self, step: "Callable[[_Talk], None]", deadline: float) -> None:
+        """One step further, unless the mail has its answer. A failure before the content proves that nothing was taken."""
+        if self.answer is not None:
+            return
         try:
-            refused = _envelope(server, mail)
-        except (smtplib.SMTPException, OSError) as error:
-            # Before DATA: nothing was taken, whatever happened to the connection.
-            self._drop()
-            return Answer(Kind.LATER, _said(error))
-        if refused is not None:
-            self._reset(server)
-            return refused
-        try:
-            code, text = _hand_over(server, mail.raw)
-        except (smtplib.SMTPException, OSError) as error:
-            self._drop()
-            return Answer(Kind.IN_DOUBT, _said(error))
+            self._give_until(deadline)
+            step(self)
+        except _BROKEN as error:
+            self._break()
+            self.answer = Answer(Kind.IN_DOUBT if self._content_sent else Kind.LATER, _said(error))
+
+    def _give_until(self, deadline: float) -> None:
+        """At least a moment: what the server has said already is read even when the time is up."""
+        left = max(0.01, deadline - time.monotonic())
+        sock = self.server.sock
+        # To set it is a call to the system; to the second it need not be true.
+        if sock is not None and not left <= (sock.gettimeout() or 0.0) <= left + 1:
+            sock.settimeout(left)
+
+    def announce(self) -> None:
+        """MAIL, RCPT and DATA in one go where the server allows that."""
+        self._sender = f"MAIL FROM:<{self.mail.sender}>\r\n"
+        self._pipelined = self.server.has_extn("pipelining")
+        rest = f"RCPT TO:<{self.mail.address}>\r\nDATA\r\n" if self._pipelined else ""
+        self.server.send(self._sender + rest)
+
+    def hear_envelope(self) -> None:
+        code, text = self.server.getreply()
+        if code != 250:
+            # About us, not about this mail: every other one would hear the same.
+            said = _("The mail server refuses our sender: %(said)s") % {"said": f"{code} {_words(text)}"}
+            self.closed = SignInRefused(said) if code >= 500 else NotOpen(said)
+            self.answer = Answer(Kind.NOT_OFFERED, said, code)
+            self._break()
+            return
+        if not self._pipelined:
+            self.server.send(f"RCPT TO:<{self.mail.address}>\r\n")
+        code, text = self.server.getreply()
+        if code not in (250, 251):
+            said = _words(text)
+            unknown = code >= 500 and names_nobody(said)
+            self._refused(Answer(_kind(code), said, code, no_such_address=unknown))
+            return
+        if not self._pipelined:
+            self.server.send("DATA\r\n")
+        code, text = self.server.getreply()
+        if code != 354:
+            self.answer = Answer(_kind(code), _words(text), code)
+            self._reset()
+
+    def hand_over(self) -> None:
+        """The content and the dot that ends it; from its first byte on only the server's answer proves anything."""
+        raw = self.mail.raw.replace(b"\r\n.", b"\r\n..")
+        self._content_sent = True
+        self.server.send((b"." + raw if raw.startswith(b".") else raw) + b".\r\n")
+
+    def hear_verdict(self) -> None:
+        code, text = self.server.getreply()
         said = _words(text)
         if code == 250:
-            return Answer(Kind.ACCEPTED, code=code, provider_id=said[:200])
+            self.answer = Answer(Kind.ACCEPTED, code=code, provider_id=said[:200])
+            return
         if code == 421:
-            self._drop()
-        return Answer(Kind.REFUSED if code >= 500 else Kind.LATER, said, code)
+            self._break()
+        self.answer = Answer(_kind(code), said, code)
 
-    def _reset(self, server: smtplib.SMTP) -> None:
+    def _refused(self, answer: Answer) -> None:
+        """The recipient was refused. If the server heard DATA with it, its answer to that has to be heard too."""
+        self.answer = answer
+        if self._pipelined and self.server.getreply()[0] == 354:
+            # It waits for a mail to nobody.
+            self._break()
+            return
+        self._reset()
+
+    def _reset(self) -> None:
         """Ready for the next mail after a refused one."""
         try:
-            server.rset()
-        except (smtplib.SMTPException, OSError):
-            self._drop()
+            self.server.rset()
+        except _BROKEN:
+            self._break()
 
-    def _drop(self) -> None:
+    def _break(self) -> None:
         """The connection is of no use any more; the next intent begins with a new one."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
+        self.broken = True
+        self.server.close()
+
+
+def _kind(code: int) -> Kind:
+    return Kind.REFUSED if code >= 500 else Kind.LATER
 
 
 def _connect() -> smtplib.SMTP:
@@ -92,7 +194,7 @@ def _connect() -> smtplib.SMTP:
             server.ehlo()
         if settings.EMAIL_HOST_USER:
             server.login(settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD)
-    except (smtplib.SMTPException, OSError) as error:
+    except _BROKEN as error:
         if server is not None:
             server.close()
         if isinstance(error, smtplib.SMTPAuthenticationError | smtplib.SMTPNotSupportedError):
@@ -101,33 +203,6 @@ def _connect() -> smtplib.SMTP:
         said = _("The mail server cannot be reached: %(said)s") % {"said": _said(error)}
         raise NotOpen(said) from error
     return server
-
-
-def _envelope(server: smtplib.SMTP, mail: Mail) -> Answer | None:
-    """MAIL, RCPT and DATA; an answer if the mail was refused on the way, None if its content may follow.
-
-    Raises `NotOpen` if the sender is refused: that is about us, and every other mail would hear the same.
-    """
-    code, text = server.mail(mail.sender)
-    if code != 250:
-        said = _("The mail server refuses our sender: %(said)s") % {"said": f"{code} {_words(text)}"}
-        raise SignInRefused(said) if code >= 500 else NotOpen(said)
-    code, text = server.rcpt(mail.address)
-    if code not in (250, 251):
-        said = _words(text)
-        unknown = code >= 500 and _NO_SUCH_ADDRESS.search(said) is not None
-        return Answer(Kind.REFUSED if code >= 500 else Kind.LATER, said, code, no_such_address=unknown)
-    code, text = server.docmd("DATA")
-    if code != 354:
-        return Answer(Kind.REFUSED if code >= 500 else Kind.LATER, _words(text), code)
-    return None
-
-
-def _hand_over(server: smtplib.SMTP, raw: bytes) -> tuple[int, bytes]:
-    """The content and the dot that ends it; from the first byte on only the server's answer proves anything."""
-    stuffed = raw.replace(b"\r\n.", b"\r\n..")
-    server.send((b"." + stuffed if stuffed.startswith(b".") else stuffed) + b".\r\n")
-    return server.getreply()
 
 
 def _words(text: bytes) -> str:

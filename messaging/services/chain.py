@@ -1,27 +1,33 @@
-"""The chained commit: the one write between two mails.
+"""The chained commit: the one write between two waves of mails.
 
-It renews the chunk's lease under its epoch, records what became of the mail before, and writes the intent for the
-next. Only then is that one offered. So a worker that dies leaves one mail in doubt, and a worker that lost its chunk
-neither records nor offers anything more.
+It renews the chunk's lease under its epoch, records what became of the wave before, and writes the intent for the
+next. Only then is that one offered. So a worker that dies leaves one mail a connection in doubt.
+
+Two fences, for two questions. Whether a mail may be *offered* is asked of the chunk's epoch: who lost the chunk,
+or was paused, offers nothing more. What became of a mail that was offered is *recorded* under its own number of
+attempts: that answer is evidence, and stays true when the chunk is somebody else's by now. An attempt that does not
+count gives its number back, so that number names nobody any more: it is recorded by who has the chunk only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Coalesce
+from psycopg import Cursor
 
-from messaging.models import Chunk, Delivery, Message
+from messaging.models import Chunk, Delivery, Gate, Message
 from rows.clock import db_now
 
 
-@dataclass(frozen=True)
-class Settled:
-    """What became of a mail that was offered."""
+class Settled(NamedTuple):
+    """What became of a mail at its `attempt`."""
 
     delivery_id: int
+    attempt: int
     state: str
     reason: str = ""
     code: int | None = None
@@ -33,26 +39,47 @@ class Settled:
 
 @dataclass(frozen=True)
 class Link:
-    """What the chain answered: is the chunk still ours, may its message go on, and since when is the intent written.
+    """What the chain answered: is the chunk still ours, may its message go on, and what may be offered now.
 
-    `offered_at` is null if the next mail may not be offered: its row is not planned any more, or nothing may go on.
+    Who is missing in `offered` may not be offered: the row is not planned any more, or nothing may go on.
     """
 
     ours: bool
     goes_on: bool
-    offered_at: datetime | None
+    offered: frozenset[int] = frozenset()
 
 
-def link(chunk: Chunk, *, settled: Settled | None, intend: int | None, seconds: float, now: datetime) -> Link:
-    """Records `settled` and writes the intent to offer the delivery `intend`, if the chunk is still ours.
+def link(
+    chunk: Chunk,
+    *,
+    settled: Sequence[Settled] = (),
+    intend: Sequence[int] = (),
+    call: int | None = None,
+    by: str = "",
+    seconds: float,
+    now: datetime,
+) -> Link:
+    """Records `settled` and writes the intent to offer the deliveries `intend`, if the chunk is still ours.
 
-    A paused creator or a message that has to wait stops the intent, not the record. Twice with the same
-    arguments: the second time nothing is planned any more, so nothing is offered twice.
+    `call` marks mails that leave in one call, by the first of them; `by` is the way they go. What stops the intent
+    never stops the record. Twice with the same arguments: the second time nothing is planned any more, so nothing is offered twice.
     """
+    write = _Write(chunk, settled, intend, call, by, seconds, now)
     if connection.vendor == "postgresql":
-        return _in_one_statement(chunk, settled, intend, seconds, now)
+        return _in_one_statement(write)
     with transaction.atomic():
-        return _in_three_updates(chunk, settled, intend, seconds, now)
+        return _in_short_updates(write)
+
+
+@dataclass(frozen=True)
+class _Write:
+    chunk: Chunk
+    settled: Sequence[Settled]
+    intend: Sequence[int]
+    call: int | None
+    by: str
+    seconds: float
+    now: datetime
 
 
 _STATEMENT = """
@@ -66,70 +93,96 @@ WITH ours AS (
     JOIN distribution_release release ON release.id = message.release_id
     JOIN groups_creator creator ON creator.id = release.creator_id
     WHERE message.state = 'running' AND message.due_at <= %(now)s AND creator.paused_at IS NULL
+        AND (release.recalled_at IS NULL OR message.kind = 'digest')
+        AND NOT EXISTS (SELECT 1 FROM messaging_gate WHERE locked_at IS NOT NULL OR rests_until > %(now)s)
 ), settled AS (
-    UPDATE messaging_delivery
-    SET state = %(state)s, reason = %(reason)s, smtp_code = %(code)s, provider_id = %(provider_id)s,
-        not_before = %(not_before)s, attempts = attempts - %(uncounted)s
-    WHERE id = %(settled)s AND state = 'sending' AND EXISTS (SELECT 1 FROM ours)
+    UPDATE messaging_delivery delivery
+    SET state = became.state, reason = became.reason, smtp_code = became.code, provider_id = became.provider_id,
+        not_before = became.not_before, attempts = delivery.attempts - became.uncounted
+    FROM unnest(
+        %(ids)s::bigint[], %(attempts)s::int[], %(states)s::text[], %(reasons)s::text[], %(codes)s::int[],
+        %(provider_ids)s::text[], %(not_befores)s::timestamptz[], %(uncounted)s::int[]
+    ) AS became (id, attempt, state, reason, code, provider_id, not_before, uncounted)
+    WHERE delivery.id = became.id AND delivery.attempts = became.attempt
+        AND (delivery.state = 'sending' OR (delivery.state = 'unknown' AND became.state <> 'planned'))
+        AND (became.uncounted = 0 OR EXISTS (SELECT 1 FROM ours))
 ), intended AS (
     UPDATE messaging_delivery
     SET state = 'sending', attempts = attempts + 1, offered_at = coalesce(offered_at, %(now)s), not_before = NULL,
-        reason = ''
-    WHERE id = %(intend)s AND state = 'planned' AND EXISTS (SELECT 1 FROM goes_on)
-    RETURNING offered_at
+        reason = '', wave = %(call)s, offered_by = %(by)s
+    WHERE id = ANY(%(intend)s::bigint[]) AND state = 'planned' AND EXISTS (SELECT 1 FROM goes_on)
+    RETURNING id
 )
-SELECT EXISTS (SELECT 1 FROM ours), EXISTS (SELECT 1 FROM goes_on), (SELECT offered_at FROM intended)
+SELECT EXISTS (SELECT 1 FROM ours), EXISTS (SELECT 1 FROM goes_on),
+    (SELECT array_agg(id) FROM intended)
 """
 
 
-def _in_one_statement(
-    chunk: Chunk, settled: Settled | None, intend: int | None, seconds: float, now: datetime
-) -> Link:
+def _in_one_statement(write: _Write) -> Link:
+    settled = write.settled
     values: dict[str, Any] = {
-        "chunk": chunk.pk,
-        "epoch": chunk.epoch,
-        "seconds": seconds,
-        "now": now,
-        "intend": intend,
-        "settled": settled and settled.delivery_id,
-        "state": settled and settled.state,
-        "reason": settled and settled.reason,
-        "code": settled and settled.code,
-        "provider_id": settled and settled.provider_id,
-        "not_before": settled and settled.not_before,
-        "uncounted": 1 if settled and not settled.counts else 0,
+        "chunk": write.chunk.pk,
+        "epoch": write.chunk.epoch,
+        "seconds": write.seconds,
+        "now": write.now,
+        "intend": list(write.intend),
+        "call": write.call,
+        "by": write.by,
+        "ids": [one.delivery_id for one in settled],
+        "attempts": [one.attempt for one in settled],
+        "states": [one.state for one in settled],
+        "reasons": [one.reason for one in settled],
+        "codes": [one.code for one in settled],
+        "provider_ids": [one.provider_id for one in settled],
+        "not_befores": [one.not_before for one in settled],
+        "uncounted": [0 if one.counts else 1 for one in settled],
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_STATEMENT, values)
-        ours, goes_on, offered_at = cursor.fetchone()
-    return Link(ours, goes_on, offered_at)
+    connection.ensure_connection()
+    # Prepared, and so past Django's cursor and its word for the connection: to parse and plan it anew each time is
+    # half of what it costs the database.
+    connection.connection.prepare_threshold = 0
+    with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
+        cursor.execute(_STATEMENT, values, prepare=True)
+        [(ours, goes_on, ids)] = cursor.fetchall()
+    return Link(ours, goes_on, frozenset(ids or ()))
 
 
-def _in_three_updates(
-    chunk: Chunk, settled: Settled | None, intend: int | None, seconds: float, now: datetime
-) -> Link:
+def _in_short_updates(write: _Write) -> Link:
+    chunk, now = write.chunk, write.now
     held = Chunk.objects.filter(pk=chunk.pk, epoch=chunk.epoch, state=Chunk.State.OPEN)
-    if not held.update(lease_until=db_now() + timedelta(seconds=seconds)):
-        return Link(False, False, None)
-    if settled:
-        Delivery.objects.filter(pk=settled.delivery_id, state=Delivery.State.SENDING).update(
-            state=settled.state,
-            reason=settled.reason,
-            smtp_code=settled.code,
-            provider_id=settled.provider_id,
-            not_before=settled.not_before,
-            attempts=F("attempts") - (0 if settled.counts else 1),
-        )
-    goes_on = Message.objects.due(now).filter(pk=chunk.message_id, state=Message.State.RUNNING).exists()
-    if intend is None or not goes_on:
-        return Link(True, goes_on, None)
-    intended = Delivery.objects.filter(pk=intend, state=Delivery.State.PLANNED).update(
+    ours = held.update(lease_until=db_now() + timedelta(seconds=write.seconds))
+    for one in write.settled:
+        if ours or one.counts:
+            _record(one)
+    if not ours:
+        return Link(ours=False, goes_on=False)
+    running = Message.objects.due(now).running().filter(pk=chunk.message_id)
+    closed = Gate.objects.filter(Q(locked_at__isnull=False) | Q(rests_until__gt=now))
+    if not running.exists() or closed.exists():
+        return Link(ours=True, goes_on=False)
+    planned = Delivery.objects.filter(pk__in=write.intend, state=Delivery.State.PLANNED)
+    intended = frozenset(planned.values_list("pk", flat=True))
+    Delivery.objects.filter(pk__in=intended).update(
         state=Delivery.State.SENDING,
         attempts=F("attempts") + 1,
         offered_at=Coalesce("offered_at", now),
         not_before=None,
         reason="",
+        wave=write.call,
+        offered_by=write.by,
     )
-    return Link(
-        True, True, Delivery.objects.values_list("offered_at", flat=True).get(pk=intend) if intended else None
+    return Link(ours=True, goes_on=True, offered=intended)
+
+
+def _record(one: Settled) -> None:
+    doubtful = Q(state=Delivery.State.SENDING)
+    if one.state != Delivery.State.PLANNED:
+        doubtful |= Q(state=Delivery.State.UNKNOWN)
+    Delivery.objects.filter(doubtful, pk=one.delivery_id, attempts=one.attempt).update(
+        state=one.state,
+        reason=one.reason,
+        smtp_code=one.code,
+        provider_id=one.provider_id,
+        not_before=one.not_before,
+        attempts=F("attempts") - (0 if one.counts else 1),
     )

@@ -9,67 +9,36 @@ from django.utils.translation import gettext as _
 
 from accounts.addresses import AddressRefused, address_key
 from accounts.models import User
-from distribution.audience import audience
+from distribution.audience import in_pieces
 from distribution.models import Release
 from distribution.services import ReleaseRefused, confirm_release, unschedule_release
 from library.services import StillUploading
 from messaging import throttle
 from messaging.contents import versions_of
 from messaging.mail import Mailing
-from messaging.models import Message
-from messaging.services.plan import audience_groups, with_outcome
+from messaging.models import Delivery, Message
+from messaging.services.outcome import TOLD_SOMETIME, with_outcome
+from messaging.services.plan import audience_groups
+from messaging.services.refused import (
+    AlreadyConfirmed,
+    CannotSend,
+    ConfirmRefused,
+    NobodyToTell,
+    NothingAttached,
+    NothingNew,
+    NotReady,
+    TooSoon,
+)
+from messaging.services.reminders import check_time, refusals_to_remind, refuse_begun
 from messaging.throttle import CapReached
 from messaging.words import WordsRefused
 
 FARTHEST = timedelta(days=366)
 
 
-class ConfirmRefused(Exception):
-    """The message may not go as it is. `str()` says why and is safe to show; nothing was written.
-
-    `next_at` is when it could go instead, where waiting helps. `can_publish`: whether the files can be given now
-    without a mail, which is the other way out.
-    """
-
-    next_at: datetime | None = None
-    can_publish = False
-
-
-class CannotSend(ConfirmRefused):
-    """The creator may not send now: not approved, paused, or without an address that mail law asks for."""
-
-
-class NotReady(ConfirmRefused):
-    """The words or the release are not complete."""
-
-
-class NothingAttached(ConfirmRefused):
-    """There is no file to give: no attachment, no send (M2)."""
-
-
-class NobodyToTell(ConfirmRefused):
-    """No mail would go out."""
-
-    can_publish = True
-
-
-class TooSoon(ConfirmRefused):
-    """A group has had its messages."""
-
-    can_publish = True
-
-    def __init__(self, reached: CapReached) -> None:
-        super().__init__(reached.reason)
-        self.next_at = reached.next_at
-
-
-class AlreadyConfirmed(ConfirmRefused):
-    """It is no draft any more."""
-
-
 def start_message(release: Release) -> Message:
     """The draft of `release`'s message. Twice: the same one."""
-    message, _created = Message.objects.get_or_create(release=release)
+    message, _created = Message.objects.get_or_create(release=release, kind=Message.Kind.ANNOUNCEMENT)
     return message
 
 
@@ -90,14 +59,21 @@ def confirm_message(
         if message.request_id == request_id:
             return message
         if message.state != Message.State.DRAFT:
-            raise AlreadyConfirmed(_("This message is confirmed already."))
+            raise AlreadyConfirmed(
+                _("People were reminded of this release already: once is all.")
+                if message.kind == Message.Kind.REMINDER
+                else _("This message is confirmed already.")
+            )
         due_at = max(due_at, now)
         if due_at - now > FARTHEST:
             raise NotReady(_("Choose a time within the next twelve months."))
         for refused in refusals(message, now=now):
             raise refused
+        if message.kind == Message.Kind.REMINDER:
+            check_time(message, due_at=due_at)
         try:
-            confirm_release(message.release, publish_at=due_at, by=by, now=now)
+            if message.kind == Message.Kind.ANNOUNCEMENT:
+                confirm_release(message.release, publish_at=due_at, by=by, now=now)
             # Last: other releases to these groups wait for this lock.
             throttle.charge(message, audience_groups(message.release), at=due_at, now=now)
         except CapReached as reached:
@@ -120,7 +96,10 @@ def unschedule_message(message: Message, *, now: datetime) -> None:
             .select_related("release")
             .get(pk=message.pk)
         )
-        unschedule_release(message.release)
+        if message.kind == Message.Kind.ANNOUNCEMENT:
+            unschedule_release(message.release)
+        elif message.state != Message.State.DRAFT:
+            refuse_begun(message)
         if message.state == Message.State.DRAFT:
             return
         throttle.give_back(message, now=now)
@@ -137,7 +116,8 @@ def refusals(message: Message, *, now: datetime) -> Iterator[ConfirmRefused]:
             _("Your studio is not approved yet. Your draft is kept; you can send it after the approval.")
         )
     if creator.paused_at is not None:
-        yield CannotSend(_("Sending is paused for your studio. Write to the people who run this site."))
+        asked = _("Sending is paused for your studio. Write to the people who run this site.")
+        yield CannotSend(f"{creator.paused_because} {asked}".strip())
     if not creator.postal_address.strip():
         yield CannotSend(_("Mail law asks for your postal address. Add it in your studio's settings."))
     try:
@@ -158,15 +138,23 @@ def refusals(message: Message, *, now: datetime) -> Iterator[ConfirmRefused]:
                 "Each release gives files: attach at least one bundle, and upload to those that are still empty."
             )
         )
-    if not anybody_to_tell(release, now=now):
-        yield NobodyToTell(
-            _(
-                "No mail would go out: nobody in this audience can be written to, or they hold all of it already."
-            )
-        )
+    if message.kind == Message.Kind.REMINDER:
+        yield from refusals_to_remind(message)
+    elif not anybody_to_tell(release, now=now):
+        yield _untold(release, now=now)
 
 
 def anybody_to_tell(release: Release, *, now: datetime) -> bool:
-    """Whether at least one mail would go out now. Stops at the first."""
-    people = with_outcome(audience(release, now), release)
-    return people.filter(reason="").exists()
+    """Whether at least one mail would go out, now or in a digest. Stops at the first."""
+    pieces = (with_outcome(people, release) for people in in_pieces(release, now))
+    return any(people.filter(reason__in=TOLD_SOMETIME).exists() for people in pieces)
+
+
+def _untold(release: Release, *, now: datetime) -> ConfirmRefused:
+    """Why nobody would be told: nothing of it is new to them, or nobody can be written to."""
+    pieces = (with_outcome(people, release) for people in in_pieces(release, now))
+    if any(people.filter(reason=Delivery.Reason.HOLDS_ALL).exists() for people in pieces):
+        return NothingNew(
+            _("Nothing of this is new: everybody here who can be written to holds all of it already.")
+        )
+    return NobodyToTell(_("No mail would go out: nobody in this audience can be written to."))

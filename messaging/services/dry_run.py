@@ -2,16 +2,22 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
-from django.db.models import Count
+from django.db.models import BigIntegerField, Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
 from distribution.audience import audience
-from messaging import throttle
+from groups.models import Creator
+from messaging import ramp, throttle
 from messaging.models import Delivery, Message
 from messaging.services.confirm import refusals
-from messaging.services.plan import audience_groups, with_outcome
+from messaging.services.outcome import with_outcome
+from messaging.services.plan import audience_groups
+from messaging.services.source import grants_to_tell
 from messaging.throttle import Verdict
 
 
@@ -21,6 +27,9 @@ class Outlook:
 
     people: int
     mailed: int
+    # Told in the digest: they have had their mails, or they asked for one a week.
+    digest_cap: int
+    digest_weekly: int
     suppressed: int
     no_mail: int
     holds_all: int
@@ -32,25 +41,49 @@ class Outlook:
 
 def outlook(message: Message, *, now: datetime, at: datetime | None = None) -> Outlook:
     """What would happen if the message were confirmed for `at` (now). Writes nothing."""
-    release = message.release
-    people = with_outcome(audience(release, now), release).order_by()
+    release, at = message.release, max(at or now, now)
+    people = everyone(message, now=now, at=at).order_by()
     counts = dict(people.values_list("reason").annotate(number=Count("pk")))
     reason = Delivery.Reason
     return Outlook(
         people=sum(counts.values()),
         mailed=counts.get("", 0),
+        digest_cap=counts.get(reason.CAP, 0),
+        digest_weekly=counts.get(reason.WEEKLY, 0),
         suppressed=counts.get(reason.SUPPRESSED, 0),
         no_mail=counts.get(reason.NO_MAIL, 0),
         holds_all=counts.get(reason.HOLDS_ALL, 0),
-        verdict=throttle.verdict(audience_groups(release), at=at or now, now=now, message=message),
+        verdict=throttle.verdict(audience_groups(release), at=at, now=now, message=message),
         refusals=[str(refused) for refused in refusals(message, now=now)],
-        warnings=_warnings(),
+        warnings=_warnings(release.creator, counts.get("", 0), at),
     )
 
 
-def _warnings() -> list[str]:
+def everyone(message: Message, *, now: datetime, at: datetime | None = None) -> QuerySet[Any, Any]:
+    """The contacts that `message` is for as the rosters stand now, with the `reason` for which one gets no mail at `at`.
+
+    Of a reminder those who have not redeemed; it is only for whoever is a member still.
+    """
+    people = audience(message.release, now)
+    if message.kind == Message.Kind.REMINDER:
+        people = people.filter(pk__in=grants_to_tell(message).values("contact"))
+    # Giving attaches the account that has verified the address; who it is decides what they hold.
+    verified = EmailAddress.objects.filter(email=OuterRef("address_key"), verified=True)
+    owner = Subquery(verified.values("user_id")[:1])
+    known = people.annotate(known_as=Coalesce("account_id", owner, output_field=BigIntegerField()))
+    return with_outcome(
+        known, message.release, account="known_as", kind=message.kind, capped_at=max(at or now, now)
+    )
+
+
+def _warnings(creator: Creator, mails: int, at: datetime) -> list[str]:
+    found = [ramp.forecast(creator, mails, at=at)]
     if settings.MAILBOX:
-        return [_("This site keeps its mail in a mailbox of its own: nothing really leaves this machine.")]
-    if settings.EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":
-        return [_("The mail server tells us what it accepted. Mail that comes back later is not seen here.")]
-    return []
+        found.append(
+            _("This site keeps its mail in a mailbox of its own: nothing really leaves this machine.")
+        )
+    elif settings.EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":
+        found.append(
+            _("The mail server tells us what it accepted. Mail that comes back later is not seen here.")
+        )
+    return [warning for warning in found if warning]

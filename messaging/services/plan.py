@@ -8,16 +8,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Case, CharField, Exists, Max, OuterRef, QuerySet, Value, When, Window
+from django.db.models import CharField, Max, Q, QuerySet, Value, Window
 from django.db.models.functions import Cast, Concat, Mod, RowNumber
+from django.utils.translation import gettext as _
 
-from accounts.models import Suppression
 from distribution.models import Grant, Release
-from groups.models import Creator, Group
-from library.services import holds_all
-from messaging import throttle
-from messaging.contents import versions_of
-from messaging.models import Chunk, Delivery, Message, Preference
+from groups.models import Group
+from messaging import gate, throttle
+from messaging.models import Chunk, Delivery, Message
+from messaging.services.outcome import STATE_OF_REASON, with_outcome
+from messaging.services.source import grants_to_tell
+from messaging.services.tallies import count_held
 from rows.clock import db_now
 from rows.lease import take_lease
 from rows.sets import insert_from
@@ -25,65 +26,27 @@ from rows.sets import insert_from
 log = logging.getLogger(__name__)
 
 PAGE = 10_000
-CHUNK = 500
+CHUNK = 1_000
 LEASE_SECONDS = 30
-
-
-STATE_OF_REASON = Case(
-    When(reason=Delivery.Reason.SUPPRESSED, then=Value(Delivery.State.SUPPRESSED)),
-    default=Value(Delivery.State.SKIPPED),
-)
 
 
 class LeaseLost(Exception):
     """Another worker plans this message; nothing of this page is written."""
 
 
-# --- who is mailed --------------------------------------------------------------------------------------
-
-
-def with_outcome(
-    people: QuerySet[Any, Any], release: Release, *, before: datetime | None = None, contact: str = ""
-) -> QuerySet[Any, Any]:
-    """`people` with the `reason` for which a delivery of `release` to each of them is not sent; empty, it is.
-
-    The dry run groups this and planning inserts it: they cannot disagree. `contact` is the way from a row to its
-    contact (`contact__`). What came into a library from `before` on does not count as held already: this release
-    is among it.
-    """
-    address, person, account = f"{contact}address_key", f"{contact}pk", f"{contact}account_id"
-    suppressed = Exists(Suppression.objects.live().filter(address_key=OuterRef(address)))
-    no_mail = Exists(wanting_none(release.creator).filter(contact=OuterRef(person)))
-    held = holds_all(versions_of(release), account, before=before)
-    reason = Delivery.Reason
-    found: QuerySet[Any, Any] = people.annotate(
-        reason=Case(
-            When(suppressed, then=Value(reason.SUPPRESSED)),
-            When(no_mail, then=Value(reason.NO_MAIL)),
-            When(held, then=Value(reason.HOLDS_ALL)),
-            default=Value(""),
-        ),
-    )
-    return found
-
-
-def wanting_none(creator: Creator) -> QuerySet[Preference]:
-    """Who asked for no mail from `creator`."""
-    return Preference.objects.filter(creator=creator, choice=Preference.Choice.NOTHING)
-
-
 # --- planning -------------------------------------------------------------------------------------------
 
 
 def plan_deliveries(message_id: int, *, now: datetime, page: int = PAGE) -> bool:
-    """Every grant of the published release has a delivery, each in a chunk, and the counts were verified.
+    """Every grant that the message tells of has a delivery, each in a chunk, and the counts were verified.
 
     Pages of grants by contact, each a transaction with its cursor under the message's lease; then whoever is still
     missing, until nobody is. Killed anywhere, the next call goes on after the last page and plans nobody twice.
     Grants that come later (late joiners) are not mailed. Returns whether this call completed it: False when it is
     not due, not granted yet, planned already or in another worker's hands.
     """
-    due = Message.objects.due(now).filter(planned_at=None, release__state=Release.State.PUBLISHED)
+    given = Q(release__state=Release.State.PUBLISHED) | Q(kind=Message.Kind.DIGEST)
+    due = Message.objects.due(now).filter(given, planned_at=None)
     message = due.select_related("release__creator").filter(pk=message_id).first()
     if message is None or take_lease(message, seconds=LEASE_SECONDS) is None:
         return False
@@ -98,6 +61,7 @@ def plan_deliveries(message_id: int, *, now: datetime, page: int = PAGE) -> bool
             _ours(message, planned=planned, planned_at=now, lease_until=None)
     except LeaseLost:
         return False
+    count_held(message.pk)
     if tallied != planned:
         log.error("message %s: %s deliveries, but its chunks count %s", message.pk, planned, tallied)
     return True
@@ -107,20 +71,51 @@ def begin_sending(message_id: int, *, now: datetime) -> bool:
     """A planned message that is due uses its slots, and its chunks may be opened. Returns whether it runs now.
 
     If a group has had its messages meanwhile (this one is late, others were too), it waits for the next possible
-    time and says so; the grants are there already. Twice: nothing changes.
+    time and says so; the grants are there already. If nobody is to be mailed it is done at once, says why, and its
+    slots are free again (M2). Nor does it run while this site may not send. Twice: nothing changes.
     """
+    if gate.shut_because(now):
+        return False
     with transaction.atomic():
         planned = Message.objects.due(now).filter(state=Message.State.CONFIRMED, planned_at__isnull=False)
         message = planned.select_for_update(no_key=True, of=("self",)).filter(pk=message_id).first()
         if message is None:
             return False
-        found = throttle.use(message, audience_groups(message.release), now=now)
+        if not message.chunks.filter(tally__has_key=Delivery.State.PLANNED).exists():
+            _end_untold(message, now)
+            return False
+        found = _use_slots(message, now)
         if found.allowed:
             message.state, message.started_at, message.waits_because = Message.State.RUNNING, now, ""
         else:
             message.due_at, message.waits_because = found.next_at, found.reason
         message.save(update_fields=["state", "started_at", "due_at", "waits_because"])
     return found.allowed
+
+
+def _end_untold(message: Message, now: datetime) -> None:
+    """The message is done with no mail offered: as the audience turned out, there is nobody to mail now."""
+    unsent = Delivery.objects.filter(message=message)
+    if unsent.filter(state=Delivery.State.HELD).exists():
+        because = _(
+            "No mail of its own went out: whoever it is for asked for one mail a week, and is told in that."
+        )
+    elif unsent.filter(reason=Delivery.Reason.HOLDS_ALL).exists():
+        because = _("No mail went out: everybody who can be written to holds all of it already.")
+    else:
+        because = _("No mail went out: nobody it is for can be written to, or needs to be.")
+    throttle.give_back(message, now=now)
+    Chunk.objects.filter(message=message).update(state=Chunk.State.DONE)
+    message.state, message.started_at, message.done_at = Message.State.DONE, now, now
+    message.waits_because = f"{because} {_('It used none of your messages.')}"
+    message.save(update_fields=["state", "started_at", "done_at", "waits_because"])
+
+
+def _use_slots(message: Message, now: datetime) -> throttle.Verdict:
+    """A digest charges nobody's slot: it goes to each person once a week at most."""
+    if message.kind == Message.Kind.DIGEST:
+        return throttle.Verdict(True, "", now)
+    return throttle.use(message, audience_groups(message.release), now=now)
 
 
 def audience_groups(release: Release) -> list[Group]:
@@ -140,12 +135,12 @@ def _plan_pages(message: Message, page: int) -> None:
 
 
 def _page_ends(message: Message, page: int) -> list[int]:
-    """The contacts at which the pages that are left end: every `page`th who was granted, and the last.
+    """The contacts at which the pages that are left end: every `page`th who is told, and the last.
 
     One query for all: right after a million rows were written the statistics know none of them, and asked page by
     page the database would sort all that are left, each time.
     """
-    left = Grant.objects.filter(release=message.release_id, contact__gt=message.cursor)
+    left = grants_to_tell(message, contact__gt=message.cursor)
     numbered = left.annotate(over=Mod(Window(RowNumber(), order_by="contact"), page))
     ends = list(numbered.filter(over=0).order_by("contact").values_list("contact_id", flat=True))
     last: int | None = left.aggregate(last=Max("contact"))["last"]
@@ -158,13 +153,12 @@ def _plan_missing(message: Message, page: int) -> int:
     """Whoever was granted behind the cursor, and whose address somebody else had when it was planned."""
     added = 0
     for ids in _missing(message, page):
-        grants = Grant.objects.filter(release=message.release_id)
         with transaction.atomic():
             _ours(message, lease_until=db_now() + timedelta(seconds=LEASE_SECONDS))
             _insert(message, contact__in=ids)
             told = Delivery.objects.filter(message=message, contact__gte=ids[0], contact__lte=ids[-1])
             doubled = set(ids).difference(told.values_list("contact_id", flat=True))
-            _insert_doubled(message, grants.filter(contact__in=doubled))
+            _insert_doubled(message, grants_to_tell(message, contact__in=doubled))
             for chunk in _chunks_holding(message, ids):
                 Chunk.objects.filter(pk=chunk.pk).update(tally=Delivery.objects.of(chunk).tally())
         added += len(ids)
@@ -178,13 +172,17 @@ def _missing(message: Message, page: int) -> Iterator[list[int]]:
     database's statistics know none of them, and it would walk all of them for each.
     """
     after = 0
-    grants = Grant.objects.filter(release=message.release_id, contact__lte=message.cursor).order_by("contact")
-    while ids := list(grants.filter(contact__gt=after).values_list("contact_id", flat=True)[:page]):
+    while ids := _told_after(message, after, page):
         planned = Delivery.objects.filter(message=message, contact__gt=after, contact__lte=ids[-1])
         without = set(ids).difference(planned.values_list("contact_id", flat=True))
         if without:
             yield sorted(without)
         after = ids[-1]
+
+
+def _told_after(message: Message, after: int, page: int) -> list[int]:
+    grants = grants_to_tell(message, contact__gt=after, contact__lte=message.cursor).order_by("contact")
+    return list(grants.values_list("contact_id", flat=True)[:page])
 
 
 def _insert(message: Message, **within: Any) -> None:
@@ -194,8 +192,8 @@ def _insert(message: Message, **within: Any) -> None:
     third of planning.
     """
     release = message.release
-    grants = Grant.objects.filter(release=release, **within)
-    people = with_outcome(grants, release, before=release.as_of, contact="contact__")
+    grants = grants_to_tell(message, **within)
+    people = with_outcome(grants, release, before=release.as_of, contact="contact__", kind=message.kind)
     insert_from(
         people.values_list(
             Value(message.pk),

@@ -1,6 +1,5 @@
 """Looking at a message before it goes: as somebody, or in one's own mailbox."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from allauth.account.models import EmailAddress
@@ -50,7 +49,8 @@ def send_test(message: Message, *, to: User, address: str = "", now: datetime) -
     record(to, SENT, f"message {message.pk}", creator_id=message.release.creator_id, now=now)
     way = provider()
     try:
-        answer = way.offer(shown.mailing.to(replace(shown.recipient, address=address)))
+        way.open()
+        [answer] = way.offer([shown.mailing.to(shown.recipient._replace(address=address))])
     except NotOpen as closed:
         raise TestRefused(str(closed)) from closed
     finally:

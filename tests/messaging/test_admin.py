@@ -7,8 +7,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from accounts.models import AuditEvent, User
-from groups.models import Contact, Group
-from messaging.models import Cadence, Chunk, Delivery, Message, Preference
+from groups.models import Contact, Creator, Group
+from messaging.models import Cadence, Chunk, Delivery, Message, Preference, Ramp, RecentMail
 
 pytestmark = pytest.mark.django_db
 
@@ -77,3 +77,27 @@ def test_a_ceiling_that_is_no_number_is_refused(browser: Client, hobbyist: Group
     answer = browser.post(page, {"group": hobbyist.pk, "ceiling_week": number, "ceiling_month": 6})
     assert answer.status_code == 200
     assert not Cadence.objects.exists()
+
+
+def test_a_ceiling_for_a_week_that_its_month_would_never_allow_is_refused_beside_the_field(
+    browser: Client, hobbyist: Group
+) -> None:
+    page = reverse("admin:messaging_cadence_add")
+    answer = browser.post(page, {"group": hobbyist.pk, "ceiling_week": 7, "ceiling_month": 6})
+    assert "7 in 7 days cannot be more than 6 in 30 days" in answer.content.decode()
+    assert not Cadence.objects.exists()
+
+
+def test_an_admin_lifts_a_ramp_that_has_not_begun(browser: Client, creator: Creator) -> None:
+    page = reverse("admin:messaging_ramp_add")
+    assert browser.get(page).status_code == 200
+    assert browser.post(page, {"creator": creator.pk}).status_code == 302
+    assert Ramp.objects.get(creator=creator).lifted_at
+    assert AuditEvent.objects.get().verb == "lifted ramp"
+
+
+def test_who_was_written_to_lately_can_be_looked_up(browser: Client, creator: Creator) -> None:
+    row = RecentMail.objects.create(sender=0, address_key="mia@example.org", times=" 1700000000000")
+    page = reverse("admin:messaging_recentmail_changelist")
+    assert "mia@example.org" in browser.get(page, {"q": "mia@example.org"}).content.decode()
+    assert browser.post(reverse("admin:messaging_recentmail_change", args=[row.pk])).status_code == 403

@@ -81,7 +81,7 @@ def test_an_exception_says_no_more_than_it_proves(
         raise error
 
     monkeypatch.setattr(Obedient, "on_send", staticmethod(fail))
-    answer = Backend().offer(mail)
+    [answer] = Backend().offer([mail])
     assert answer.kind == kind
     assert answer.said
 
@@ -97,8 +97,10 @@ def test_what_concerns_every_mail_stops_all_of_them(
         raise error
 
     monkeypatch.setattr(Obedient, "on_send", staticmethod(fail))
+    way = Backend()
+    assert way.offer([mail])[0].kind == Kind.NOT_OFFERED
     with pytest.raises(kind):
-        Backend().offer(mail)
+        way.open()
 
 
 def test_a_backend_that_does_not_open_is_not_open(mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,11 +121,11 @@ def test_what_the_provider_calls_it_is_kept(mail: Mail, monkeypatch: pytest.Monk
     way = Backend()
     for _twice in range(2):
         way.open()
-    assert way.offer(mail).provider_id == "abc-1"
+    assert way.offer([mail])[0].provider_id == "abc-1"
     way.close()
     way.close()
 
 
 def test_a_backend_that_takes_none_refused_it(mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Obedient, "on_send", staticmethod(lambda _message: 0))
-    assert Backend().offer(mail).kind == Kind.REFUSED
+    assert Backend().offer([mail])[0].kind == Kind.REFUSED

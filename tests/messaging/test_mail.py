@@ -1,5 +1,6 @@
 import email
 import email.policy
+import re
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Any
@@ -10,7 +11,7 @@ from django.conf import LazySettings
 
 from distribution.models import Release, ReleaseItem
 from groups.models import Creator
-from messaging.mail import LARGEST_HTML, Mail, Mailing, Recipient, display_name, encode_line
+from messaging.mail import LARGEST_HTML, Also, Mail, Mailing, Recipient, display_name, encode_line
 from messaging.models import Message
 from messaging.words import WordsRefused
 from tests.factories import BundleFactory
@@ -40,6 +41,7 @@ def mail_to(message: Message, **changes: Any) -> Mail:
         "redeem_url": "https://gifts.example/redeem/abc/",
         "preferences_url": "https://gifts.example/preferences/1.x/",
         "unsubscribe_url": "https://gifts.example/unsubscribe/1.x/",
+        "why_url": "https://gifts.example/why/7.x/",
         "delivery": 7,
         "date": datetime(2026, 11, 21, 12, tzinfo=UTC),
     }
@@ -86,10 +88,81 @@ def test_a_mail_carries_everything_it_must(draft: Message, settings: LazySetting
             "mia@example.org",
             "https://gifts.example/preferences/1.x/",
             "https://gifts.example/unsubscribe/1.x/",
+            "https://gifts.example/why/7.x/",
             "1 Mill Lane, 12345 Town, Germany",
         ):
             assert words in part
     assert "<img" not in parts(found)[1]
+
+
+ALSO = [Also(f"Release {n}", f"Bundle {n} (3 MB)", f"https://gifts.example/redeem/t{n}/") for n in range(40)]
+
+
+@pytest.mark.parametrize(("kind", "stream"), [("reminder", "reminder"), ("digest", "digest")])
+def test_every_kind_of_mail_carries_it(
+    draft: Message, settings: LazySettings, kind: str, stream: str
+) -> None:
+    settings.SITE_URL, settings.MAIL_FROM = "https://gifts.example", "mail@gifts.example"
+    draft.request_id, draft.kind = UUID(int=5), kind
+    found = parsed(mail_to(draft, also=ALSO[:2]))
+    assert found["Feedback-ID"] == f"release-{draft.release_id}:anas-forge:{stream}:gifts.example"
+    assert found["List-Unsubscribe"] == "<https://gifts.example/unsubscribe/1.x/>"
+    assert found["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert found["Reply-To"] == "hello@anas-forge.example"
+    for part in parts(found):
+        for words in ("Hi Mia,", "Redeem here", "Release 0", "Bundle 1 (3 MB)", "/redeem/t0/", "/redeem/t1/"):
+            assert words in part
+        for words in ("Patrons · Hobbyist", "/preferences/1.x/", "/unsubscribe/1.x/", "/why/7.x/", "1 Mill"):
+            assert words in part
+        # A digest has no release of its own beside those it lists.
+        assert ("/redeem/abc/" in part) == (kind != "digest")
+        assert ("Dragon bust" in part) == (kind != "digest")
+
+
+@pytest.mark.parametrize("kind", Message.Kind)
+def test_the_text_comes_first_and_nothing_is_fetched_counted_or_run(draft: Message, kind: str) -> None:
+    draft.kind, draft.body = kind, "Hi [you](https://e.co/) ![x](https://e.co/pixel.gif) <img src=x>"
+    found = parsed(mail_to(draft, also=ALSO))
+    assert [part.get_content_type() for part in found.iter_parts()] == ["text/plain", "text/html"]
+    html = parts(found)[1]
+    for tag in ("<img", "<script", "<link", "<iframe", "<svg", "url(", "<video", "@import", "@font-face"):
+        assert tag not in html
+    assert 'name="color-scheme" content="light dark"' in html
+    assert "prefers-color-scheme: dark" in html
+    # Links go where they say, past nobody who counts.
+    hosts = {url.split("/")[2] for url in re.findall(r'href="([^"]+)"', html)}
+    assert hosts <= {"gifts.example", "testserver", "e.co"}
+
+
+def test_every_attempt_is_the_same_mail_to_the_last_octet(draft: Message) -> None:
+    draft.request_id = UUID(int=5)
+    assert mail_to(draft, also=ALSO[:3]).raw == mail_to(draft, also=ALSO[:3]).raw
+    ids = {parsed(mail_to(draft, delivery=number))["Message-ID"] for number in range(5)}
+    assert len(ids) == 5
+
+
+@pytest.mark.parametrize("kind", Message.Kind)
+def test_many_releases_are_listed_up_to_twelve_and_the_mail_stays_small(draft: Message, kind: str) -> None:
+    draft.kind, draft.body = kind, "word " * 3500
+    long = [Also("Ü" * 120, "ö" * 160, f"https://gifts.example/redeem/{'t' * 36}{n}/") for n in range(500)]
+    mail = mail_to(draft, also=long)
+    assert mail.text.count("Ü" * 120) == mail.html.count("Ü" * 120) == 12
+    for part in (mail.text, mail.html):
+        assert "and 488 more in your library" in part
+    assert len(mail.html.encode()) <= LARGEST_HTML
+    assert "more in your library" not in mail_to(draft, also=long[:12]).html
+
+
+def test_whoever_is_in_no_group_any_more_still_reads_whose_member_they_were(draft: Message) -> None:
+    assert "because you are a member of: Ana's Forge" in mail_to(draft, group="").text
+
+
+def test_what_stands_in_an_attribute_is_ours_alone(draft: Message) -> None:
+    evil = '" onclick="x'
+    draft.body = "Hi {name}"
+    mail = mail_to(draft, name=evil, group=evil, also=[Also(evil, evil, "https://gifts.example/redeem/1/")])
+    tags = re.findall(r"<[^>]*>", mail.html)
+    assert not [tag for tag in tags if "onclick" in tag]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -73,7 +73,7 @@ def test_the_page_has_a_button_that_does_what_it_says_and_an_undo(
     assert services.preference_of(people[0]) == Preference.Choice.EACH
 
 
-@pytest.mark.parametrize("choice", ["", "weekly", "\0"])
+@pytest.mark.parametrize("choice", ["", "daily", "\0"])
 def test_a_choice_that_does_not_exist_changes_nothing(
     outside: Client, people: list[Contact], choice: str
 ) -> None:

@@ -197,7 +197,7 @@ def test_opening_and_closing_twice_is_one_connection(
     for _twice in range(2):
         way.open()
     mail = Mailing(draft).to(sample_recipient(None, group="", now=now))
-    assert way.offer(mail).kind == Kind.ACCEPTED
+    assert way.offer([mail])[0].kind == Kind.ACCEPTED
     recorder.process.kill()
     recorder.process.wait()
     way.close()

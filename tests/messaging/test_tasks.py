@@ -58,6 +58,35 @@ def test_a_broker_that_is_away_is_no_error(
     assert "no broker to ring" in caplog.text
 
 
+def test_as_many_workers_are_rung_for_as_there_is_work_for_and_none_for_nothing(
+    due: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung: list[str] = []
+
+    def ring(*_args: object, **_kwargs: object) -> None:
+        rung.append("send")
+        if answers and answers.pop():
+            raise OperationalError
+
+    answers: list[bool] = []
+    monkeypatch.setattr(tasks.send, "apply_async", ring)
+    monkeypatch.setattr("messaging.services.plan.CHUNK", 2)
+    tasks.advance(due.pk)
+    assert len(rung) == due.chunks.count() == 3
+    # A broker that is away is not asked again for each of them.
+    rung, answers = [], [True]
+    tasks._ring_send()
+    assert rung == ["send"]
+    rung = []
+    monkeypatch.setattr(tasks, "RINGS", 2)
+    tasks._ring_send()
+    assert len(rung) == 2
+    rung = []
+    due.chunks.update(state="done")
+    tasks._ring_send()
+    assert rung == []
+
+
 def test_a_second_send_in_the_same_process_goes_home(eager: None, due: Message) -> None:
     with tasks._sending:
         tasks.sweep()

@@ -280,6 +280,39 @@ def test_a_creator_cannot_choose_more_than_the_ceiling_or_nothing(
     assert not Cadence.objects.exists()
 
 
+def test_a_week_that_its_month_would_never_allow_is_refused_in_words(
+    hobbyist: Group, owner: User, now: datetime
+) -> None:
+    with pytest.raises(throttle.CeilingRefused, match="7 in 7 days cannot be more than 6 in 30 days"):
+        throttle.set_ceiling(hobbyist, week=7, month=6, by=owner, now=now)
+    assert not Cadence.objects.exists()
+
+
+# --- a refusal says why a group counts --------------------------------------------------------------------
+
+
+def test_a_sub_group_that_was_not_named_counts_as_what_its_main_group_gets_reaches_it(
+    message_to: Callable[..., Message], tiers: list[Group], patrons: Group, now: datetime
+) -> None:
+    send(message_to, tiers[0], at=now)
+    send(message_to, tiers[0], at=now)
+    with pytest.raises(CapReached, match="as what you share with “Patrons” reaches “Hobbyist”, too"):
+        send(message_to, patrons, at=now)
+    with pytest.raises(CapReached) as refused:
+        send(message_to, tiers[0], at=now)
+    assert "It counts" not in refused.value.reason
+
+
+def test_a_main_group_that_was_not_named_counts_as_its_own_members_receive_everything(
+    message_to: Callable[..., Message], tiers: list[Group], patrons: Group, now: datetime
+) -> None:
+    MembershipFactory.create(group=patrons)
+    send(message_to, tiers[0], at=now)
+    send(message_to, tiers[0], at=now)
+    with pytest.raises(CapReached, match="in “Patrons” itself receives what you share with “Collector”, too"):
+        send(message_to, tiers[1], at=now)
+
+
 # --- for every sequence -----------------------------------------------------------------------------------
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
