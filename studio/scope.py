@@ -4,14 +4,16 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec
 
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 from django_htmx.middleware import HtmxDetails
 
 from accounts.models import User
-from groups.models import Creator
+from groups.models import Creator, Staff
 
 P = ParamSpec("P")
 
@@ -21,6 +23,8 @@ class StudioRequest(HttpRequest):
 
     user: User
     htmx: HtmxDetails
+    # Whether this person may give and tell in the studio that the page belongs to (P2).
+    may_send: bool
 
 
 def of_creator(
@@ -30,11 +34,27 @@ def of_creator(
 
     @wraps(view)
     def page(request: StudioRequest, slug: str, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
-        creator = get_object_or_404(Creator.objects.run_by(request.user), slug=slug)
+        runs = Staff.objects.select_related("creator").filter(user=request.user)
+        place = get_object_or_404(runs, creator__slug=slug)
+        request.may_send, creator = place.may_send, place.creator
         with timezone.override(creator.zone):
             return view(request, creator, *args, **kwargs)
 
     return page
+
+
+def for_senders(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """The view sends, or stops, or takes back: for owners and managers. Others of the studio read why not."""
+
+    @wraps(view)
+    def guarded(request: StudioRequest, *args: object, **kwargs: object) -> HttpResponse:
+        if not request.may_send:
+            raise PermissionDenied(
+                _("Only an owner or a manager of this studio may send, stop a send, or take files back.")
+            )
+        return view(request, *args, **kwargs)
+
+    return guarded
 
 
 def post_only(back: str, *names: str) -> Callable[..., Callable[..., HttpResponse]]:

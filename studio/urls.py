@@ -1,7 +1,21 @@
 from django.urls import path
 
 from studio import uploads
-from studio.views import bundles, compose, groups, home, imports, members, releases, settings
+from studio.views import (
+    bundles,
+    compose,
+    groups,
+    home,
+    imports,
+    members,
+    releases,
+    reminders,
+    sending,
+    settings,
+    undelivered,
+)
+
+SENDING = "<slug:slug>/releases/<int:pk>/messages/<int:number>"
 
 app_name = "studio"
 urlpatterns = [
@@ -34,6 +48,24 @@ urlpatterns = [
     path("<slug:slug>/releases/<int:pk>/", releases.release, name="release"),
     path("<slug:slug>/releases/<int:pk>/people/", releases.recipients, name="recipients"),
     path("<slug:slug>/releases/<int:pk>/unschedule/", releases.unschedule, name="unschedule_release"),
+    path("<slug:slug>/releases/<int:pk>/newest/", releases.take_newest_versions, name="take_newest"),
+    path("<slug:slug>/releases/<int:pk>/recall/", sending.recall, name="recall_release"),
+    path("<slug:slug>/releases/<int:pk>/again/", sending.give_again, name="give_again"),
+    path("<slug:slug>/releases/grants/<int:pk>/revoke/", sending.revoke, name="revoke_grant"),
+    path(f"{SENDING}/pause/", sending.pause, name="pause_message"),
+    path(f"{SENDING}/resume/", sending.resume, name="resume_message"),
+    path(f"{SENDING}/cancel/", sending.cancel, name="cancel_message"),
+    path(f"{SENDING}/time/", sending.reschedule, name="reschedule_message"),
+    path("<slug:slug>/releases/<int:pk>/undelivered/", undelivered.undelivered, name="undelivered"),
+    path("<slug:slug>/releases/<int:pk>/undelivered/resend/", undelivered.resend_mails, name="resend"),
+    path(
+        "<slug:slug>/releases/<int:pk>/undelivered/<int:number>/address/",
+        undelivered.change_address_of,
+        name="change_address",
+    ),
+    path("<slug:slug>/releases/<int:pk>/reminder/", reminders.reminder, name="reminder"),
+    path("<slug:slug>/releases/<int:pk>/reminder/mail/", reminders.preview, name="preview_reminder"),
+    path("<slug:slug>/releases/<int:pk>/reminder/confirm/", reminders.confirm, name="confirm_reminder"),
     path("<slug:slug>/releases/<int:pk>/compose/", compose.compose, name="compose"),
     path("<slug:slug>/releases/<int:pk>/mail/", compose.preview, name="preview_mail"),
     path("<slug:slug>/releases/<int:pk>/check/<slug:part>/", compose.check_part, name="check_part"),

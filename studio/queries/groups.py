@@ -122,7 +122,8 @@ def late_bundles(groups: list[Group], contacts: QuerySet[Contact] | None = None)
 
 def given_bundles(contact: Contact) -> int:
     """How many bundles a contact was given: what leaving a group does not take away."""
-    released = Grant.objects.filter(contact=contact).values("release")
+    granted = Grant.objects.filter(contact=contact, revoked_at=None, release__recalled_at=None)
+    released = granted.values("release")
     return ReleaseItem.objects.filter(release__in=released).values("bundle").distinct().count()
 
 

@@ -16,7 +16,7 @@ from messaging import throttle
 from messaging.mail import Mail
 from messaging.models import Chunk, Delivery, Message
 from messaging.services import Progress, deliveries_in, preview
-from messaging.services.plan import with_outcome
+from messaging.services.dry_run import everyone
 from messaging.throttle import Meter
 from messaging.words import WordsRefused
 from studio.queries.bundles import BundleCard, bundle_cards
@@ -26,6 +26,8 @@ from studio.scope import row_number
 # More would make the page of steps heavy; what is chosen is always among them.
 MOST_CHOICES = 100
 MOST_READERS = 25
+# What the mail system took, whatever was heard of it since.
+MAILED = ("accepted", "delivered", "bounced", "complained")
 # Names are looked through, not counted: the check has the number.
 MOST_NAMED = 1_000
 
@@ -80,7 +82,7 @@ def sample(message: Message, reader: str, *, now: datetime) -> Sample:
 
 def people_in_part(message: Message, reason: str, *, now: datetime) -> QuerySet[Contact]:
     """Some of those in one part of the check, to be listed by name; the part of those who are mailed has no reason."""
-    people = with_outcome(audience(message.release, now), message.release)
+    people = everyone(message, now=now)
     return people.filter(reason=reason).order_by("pk")[:MOST_NAMED]
 
 
@@ -90,17 +92,18 @@ class ReleaseRow:
 
     release: Release
     message: Message | None
+    reminder: Message | None
     mailed: int
     redeemed: int
 
 
 def release_rows(releases: Iterable[Release]) -> list[ReleaseRow]:
-    """Three queries, however many releases."""
+    """Four queries, however many releases."""
     releases = list(releases)
-    messages = {message.release_id: message for message in Message.objects.filter(release__in=releases)}
-    accepted = Sum(Cast(KeyTextTransform("accepted", "tally"), BigIntegerField()))
-    tallies = Chunk.objects.filter(message__in=messages.values()).values_list("message")
-    mailed = {pk: number or 0 for pk, number in tallies.annotate(accepted=accepted)}
+    messages = {message.release_id: message for message in Message.objects.announcing(releases)}
+    sent_again = Message.objects.filter(release__in=releases, kind=Message.Kind.REMINDER)
+    reminders = {message.release_id: message for message in sent_again}
+    mailed = _mailed(messages.values())
     redeemed = dict(
         Grant.objects.filter(release__in=releases, redeemed_at__isnull=False)
         .values_list("release")
@@ -110,11 +113,21 @@ def release_rows(releases: Iterable[Release]) -> list[ReleaseRow]:
         ReleaseRow(
             release,
             message := messages.get(release.pk),
+            reminders.get(release.pk),
             mailed.get(message.pk, 0) if message else 0,
             redeemed.get(release.pk, 0),
         )
         for release in releases
     ]
+
+
+def _mailed(messages: Iterable[Message]) -> dict[int, int]:
+    """How many mails of each of `messages` the mail system took."""
+    chunks = Chunk.objects.filter(message__in=list(messages)).values_list("message")
+    sums = {
+        f"all_{state}": Sum(Cast(KeyTextTransform(state, "tally"), BigIntegerField())) for state in MAILED
+    }
+    return {pk: sum(number or 0 for number in numbers) for pk, *numbers in chunks.annotate(**sums)}
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,7 @@ class Numbers:
     entitled: int
     at_once: int
     mailed: int
+    delivered: int
     redeemed: int
     downloaded: int
     late: int
@@ -134,7 +148,8 @@ def numbers(release: Release, message: Message, progress: Progress) -> Numbers:
     return Numbers(
         entitled=release.granted,
         at_once=release.held,
-        mailed=progress.counts.get(Delivery.State.ACCEPTED, 0),
+        mailed=sum(progress.counts.get(state, 0) for state in MAILED),
+        delivered=progress.counts.get(Delivery.State.DELIVERED, 0),
         redeemed=Grant.objects.filter(release=release, redeemed_at__isnull=False).count(),
         downloaded=downloaders(release).count(),
         late=max(0, release.granted - message.planned) if message.planned_at else 0,
@@ -142,8 +157,8 @@ def numbers(release: Release, message: Message, progress: Progress) -> Numbers:
 
 
 def downloaders(release: Release) -> QuerySet[Download, int]:
-    """The ids of the accounts that hold this release and took something of it."""
-    held = Holding.objects.live().filter(
+    """The ids of the accounts that were given this release and took something of it, be it taken back since."""
+    held = Holding.objects.filter(
         entry__user=OuterRef("user"), version=OuterRef("version"), origin_key=release.origin_key
     )
     taken = Download.objects.filter(Exists(held), version__release_items__release=release)
@@ -163,8 +178,13 @@ def recipients(release: Release, message: Message, *, state: str, q: str) -> Que
             found = found.filter(redeemed_at__isnull=False)
         case "downloaded":
             found = found.filter(contact__account__in=downloaders(release))
-        case "accepted" | "failed" | "unknown" | "suppressed" | "skipped":
-            told = deliveries_in(message, Delivery.State(state)).order_by()
+        case "revoked":
+            found = found.filter(revoked_at__isnull=False)
+        case "accepted":
+            told = deliveries_in(message, *MAILED).order_by()
+            found = found.filter(contact__in=told.values("contact"))
+        case state if state in Delivery.State:
+            told = deliveries_in(message, state).order_by()
             found = found.filter(contact__in=told.values("contact"))
     if q:
         found = found.filter(Q(contact__name__icontains=q) | Q(contact__address_key__icontains=q))

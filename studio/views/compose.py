@@ -28,7 +28,7 @@ from messaging.words import PLACEHOLDERS, WordsRefused
 from studio import queries, words
 from studio.forms.moments import next_minute
 from studio.forms.releases import ComposeForm, TimingForm
-from studio.scope import StudioRequest, of_creator, post_only, posted, row_number
+from studio.scope import StudioRequest, for_senders, of_creator, post_only, posted, row_number
 
 PEOPLE_A_PAGE = 100
 # The mail is shown as its reader's program would: styles of its own, and nothing that could run or be fetched.
@@ -64,6 +64,7 @@ def compose(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
 
 
 @of_creator
+@for_senders
 @post_only("studio:compose", "pk")
 def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Saves the draft, then sends or schedules it; or says why not, and what is possible instead."""
@@ -84,6 +85,7 @@ def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
 
 
 @of_creator
+@for_senders
 @post_only("studio:compose", "pk")
 def publish(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Saves the draft, then gives it without a mail, now or at the chosen time."""
@@ -202,7 +204,7 @@ def _page(
         "timing": timing,
         "refused": refused,
         "outlook": (found := outlook(message, now=now, at=timing.due_at)),
-        "offer": next_minute(found.verdict.next_at),
+        "offer": next_minute(getattr(refused, "next_at", None) or found.verdict.next_at),
         "parts": words.of_check(found),
         "steps": words.of_steps(
             bundles=bool(form.chosen("bundles")),

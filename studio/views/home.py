@@ -38,7 +38,7 @@ def home(request: StudioRequest, creator: Creator) -> HttpResponse:
     """What there is to do, what went out, and what may go out next."""
     now = timezone.now()
     releases, states = creator.releases.all(), Release.State
-    given = releases.filter(state__in=[states.GRANTING, states.PUBLISHED]).order_by("-publish_at")[:SHOWN]
+    given = releases.exclude(state__in=[states.DRAFT, states.CONFIRMED]).order_by("-publish_at")[:SHOWN]
     context = {
         "creator": creator,
         "steps": words.of_first_steps(queries.begun(creator), creator),

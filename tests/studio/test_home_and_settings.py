@@ -125,9 +125,8 @@ def test_home_asks_the_same_for_one_and_for_three(
         factories.MembershipFactory.create(group=hobbyist)
         factories.GroupFactory.create(creator=creator)
         for state in Release.State.values:
-            factories.ReleaseFactory.create(
-                creator=creator, state=state, publish_at=timezone.now(), as_of=timezone.now()
-            )
+            moments = dict.fromkeys(["publish_at", "as_of", "recalled_at"], timezone.now())
+            factories.ReleaseFactory.create(creator=creator, state=state, **moments)
 
     one_more()
     pages = [url("home"), url("releases"), url("settings")]
