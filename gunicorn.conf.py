@@ -2,8 +2,21 @@
 
 import os
 import sys
+from logging.config import dictConfig
+
+from gunicorn.glogging import Logger
 
 from config import settings
+from config.logs import say_what_nobody_caught
+
+
+class logger_class(Logger):  # noqa: N801 – the setting's name
+    """Its own words, and the access log if you ask for one, go the way of all others: tickets are blacked out."""
+
+    def setup(self, cfg):
+        super().setup(cfg)
+        dictConfig(settings.LOGGING)
+
 
 bind = f"{settings.BIND}:{settings.PORT}"
 # Downloads and uploads hold a thread each for minutes: 8 threads block behind 20 slow ones.
@@ -23,3 +36,7 @@ def on_starting(server):
     elsewhere = [at for at in server.cfg.address if isinstance(at, str) or at[0] not in {"127.0.0.1", "::1"}]
     if settings.MAILBOX and elsewhere:
         sys.exit(f"At {elsewhere} others could read the mailbox page: set EMAIL_URL, or listen on 127.0.0.1.")
+
+
+def post_fork(server, worker):
+    say_what_nobody_caught()

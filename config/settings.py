@@ -5,8 +5,10 @@ mail into a mailbox page). `.env.example` lists every variable of the *real* one
 """
 
 import contextlib
+import json
 import logging
 import secrets
+import sys
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,10 @@ DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = kept_secret("SECRET_KEY")
 # The ticket's key is its own: rotating the session key must not break a hundred thousand mailed links.
 TICKET_KEY = kept_secret("TICKET_KEY")
+# Which installation this is: a database that belongs to another one is a copy, and sends nothing.
+INSTALLATION_ID = kept_secret("INSTALLATION_ID")[:64]
+# What the database last was is kept here too, so that one put back to an earlier day is known for what it is.
+GATE_DIR = VAR_DIR / "gate"
 
 # Where the web server listens. The mailbox page exists only on loopback (A0).
 BIND = env.str("BIND", default="127.0.0.1")
@@ -162,6 +168,8 @@ CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# For ever: without a broker a worker still sweeps.
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TIMEZONE = "UTC"
 # Sweeps find what is due in the rows; a lost wake-up costs these seconds and nothing else.
 SWEEP_SECONDS = env.float("SWEEP_SECONDS", default=15.0)
@@ -174,6 +182,7 @@ CELERY_BEAT_SCHEDULE = {
         "library.tasks.sweep",
         "distribution.tasks.sweep",
         "messaging.tasks.sweep",
+        "messaging.tasks.send",
     )
 }
 
@@ -207,6 +216,9 @@ ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_FORMS = {
     "signup": "config.sign_in.SignupForm",
+    "login": "config.sign_in.LoginForm",
+    "reset_password": "config.sign_in.ResetPasswordForm",
+    "add_email": "config.sign_in.AddEmailForm",
     "request_login_code": "config.sign_in.RequestLoginCodeForm",
     "confirm_login_code": "config.sign_in.ConfirmLoginCodeForm",
     "confirm_email_verification_code": "config.sign_in.ConfirmEmailVerificationCodeForm",
@@ -228,20 +240,67 @@ MAILBOX_DIR = VAR_DIR / "mailbox"
 MAILBOX = EMAIL_BACKEND == "config.mailbox.MailboxBackend" and LOOPBACK_SITE and BIND in _loopback
 # Who may become a creator (P2): invited (an admin makes them), approved (an admin says yes), open.
 CREATORS = env.str("CREATORS", default="open" if MAILBOX else "approved")
-ANYMAIL = {
-    key.removeprefix("ANYMAIL_"): value for key, value in env.ENVIRON.items() if key.startswith("ANYMAIL_")
+ANYMAIL: dict[str, Any] = {
+    key.removeprefix("ANYMAIL_"): json.loads(value or "{}")
+    if key.endswith(("_SEND_DEFAULTS", "_PARAMS"))
+    else value
+    for key, value in list(env.ENVIRON.items())
+    if key.startswith("ANYMAIL_")
 }
+ANYMAIL.setdefault("REQUESTS_TIMEOUT", EMAIL_TIMEOUT)
 MAIL_FROM = env.str(
     "MAIL_FROM", default=f"mail@{_site.hostname if '.' in (_site.hostname or '') else 'localhost'}"
 )
 DEFAULT_FROM_EMAIL = f'"{SITE_NAME}" <{parseaddr(MAIL_FROM)[1]}>'
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
+# Letters (sign-in codes, notices) may leave by another way, which no complaint about a release can close. Whatever is
+# empty here is as above.
+LETTERS_EMAIL_URL = env.str("LETTERS_EMAIL_URL", default="")
+LETTERS_EMAIL_BACKEND = env.str(
+    "LETTERS_EMAIL_BACKEND",
+    default="django.core.mail.backends.smtp.EmailBackend" if LETTERS_EMAIL_URL else "",
+)
+_letters = env.email_url_config(LETTERS_EMAIL_URL) if LETTERS_EMAIL_URL else {}
+LETTERS_OPTIONS: dict[str, Any] = (
+    {
+        # Neither a name nor TLS of the other way may slip in.
+        "host": _letters["EMAIL_HOST"],
+        "port": _letters["EMAIL_PORT"],
+        "username": _letters["EMAIL_HOST_USER"] or "",
+        "password": _letters["EMAIL_HOST_PASSWORD"] or "",
+        "use_tls": _letters.get("EMAIL_USE_TLS", False),
+        "use_ssl": _letters.get("EMAIL_USE_SSL", False),
+    }
+    if _letters
+    else {}
+)
+LETTERS_FROM = env.str("LETTERS_FROM", default="")
+# What the provider is told beside, such as {"MessageStream": "outbound"} for Postmark.
+LETTERS_ESP_EXTRA: dict[str, Any] = json.loads(env.str("LETTERS_ESP_EXTRA", default="") or "{}")
 # How long a worker may be silent before others take its mails over: longer than one mail can take, five answers of
 # EMAIL_TIMEOUT.
 SEND_LEASE_SECONDS = env.float("SEND_LEASE_SECONDS", default=6.0 * EMAIL_TIMEOUT)
+if "postgresql" in DATABASES["default"]["ENGINE"]:
+    # A worker that is stopped in the middle of a transaction keeps its locks no longer than its lease.
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault(
+        "options", f"-c idle_in_transaction_session_timeout={SEND_LEASE_SECONDS * 1000:.0f}"
+    )
+# Mails a second for all workers together; 0: as fast as it goes.
+MAIL_RATE = env.float("MAIL_RATE", default=0.0)
+# Who is told when something needs an operator; empty: the installation's admins.
+ALARM_TO = env.list("ALARM_TO", default=[])
+# How many mails one worker hands over at a time, each on a connection of its own: at most so many are in doubt when it
+# is killed. Relays count connections; Postfix allows one client 50.
+SMTP_CONNECTIONS = env.int("SMTP_CONNECTIONS", default=24)
+# How long what providers say about our mails is kept (A5).
+EVENTS_KEEP_DAYS = env.int("EVENTS_KEEP_DAYS", default=396)
 # The throttle's ceilings (M3): messages in every rolling 7 and 30 days for each group.
 CEILING_WEEK = env.int("CEILING_WEEK", default=2)
 CEILING_MONTH = env.int("CEILING_MONTH", default=6)
+# The recipient's cap (M4): mails to one address in every rolling 7 days, from one creator and from everybody here.
+# From 1 to 40, which is as many times as its row can keep.
+RECIPIENT_CAP_CREATOR = min(max(env.int("RECIPIENT_CAP_CREATOR", default=3), 1), 40)
+RECIPIENT_CAP_SITE = min(max(env.int("RECIPIENT_CAP_SITE", default=10), 1), 40)
 
 # --- files ------------------------------------------------------------------------------------------
 MEDIA_ROOT = Path(env.str("MEDIA_DIR", default=str(VAR_DIR / "media")))
@@ -297,7 +356,9 @@ SECURE_SSL_REDIRECT = _https
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000 if _https else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _https
 SECURE_HSTS_PRELOAD = _https
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
+# Who may read /metrics: whoever carries this; empty: only this machine.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 if env.bool("BEHIND_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_REFERRER_POLICY = "same-origin"
@@ -325,13 +386,28 @@ def in_one_line(entry: logging.LogRecord) -> bool:
     return True
 
 
-LOGGING = {
+# json, one object a line, or line, for people: at a terminal and where mail stays on this machine.
+LOG_FORMAT = env.str("LOG_FORMAT", default="line" if MAILBOX or sys.stderr.isatty() else "json")
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+# Everybody says what they have to say through the one handler: nothing else would black out addresses and tickets.
+_through_root: dict[str, Any] = {"handlers": [], "propagate": True}
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"refusals": {"()": "django.utils.log.CallbackFilter", "callback": in_one_line}},
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refusals"]},
+    "formatters": {
+        "line": {"()": "config.logs.Line", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "json": {"()": "config.logs.Json"},
     },
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["refusals"]},
+    },
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        "django": _through_root | {"level": LOG_LEVEL},
+        "django.server": _through_root | {"level": LOG_LEVEL},
+        # Their levels are the command line's.
+        "gunicorn.error": _through_root,
+        "gunicorn.access": _through_root,
+    },
 }

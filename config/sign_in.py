@@ -5,6 +5,7 @@ from typing import Any
 from allauth.account import forms as allauth
 from allauth.account.adapter import get_adapter
 from allauth.core import context
+from django import forms
 from django.core.cache import cache
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
@@ -14,15 +15,43 @@ GUESSES = 3
 REMEMBERED_SECONDS = 3600
 
 
-class SignupForm(allauth.SignupForm):  # type: ignore[misc]
-    """Calls an address what every other page calls it."""
+class NamedAddress:
+    """Calls an address what every other page calls it, once: above its field, not in it as well."""
+
+    fields: dict[str, forms.Field]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["email"].label = _("E-mail address")
+        for field in self.fields.values():
+            field.widget.attrs.pop("placeholder", None)
+            if isinstance(field, forms.EmailField):
+                field.label = _("E-mail address")
 
 
-class RequestLoginCodeForm(allauth.RequestLoginCodeForm):  # type: ignore[misc]
+class SignupForm(NamedAddress, allauth.SignupForm):  # type: ignore[misc]
+    pass
+
+
+class LoginForm(NamedAddress, allauth.LoginForm):  # type: ignore[misc]
+    """For whoever has set a password; who has none asks for a code beside it."""
+
+    def _setup_password_field(self) -> None:
+        # Allauth takes the field away where no password is asked for at sign-up. Its link stands beside the button.
+        self.fields["password"].help_text = ""
+
+    def clean_login(self) -> str:
+        return str(get_adapter().clean_email(super().clean_login()))
+
+
+class ResetPasswordForm(NamedAddress, allauth.ResetPasswordForm):  # type: ignore[misc]
+    pass
+
+
+class AddEmailForm(NamedAddress, allauth.AddEmailForm):  # type: ignore[misc]
+    pass
+
+
+class RequestLoginCodeForm(NamedAddress, allauth.RequestLoginCodeForm):  # type: ignore[misc]
     """Finds the account of `Zoe@exämple.com` under its key."""
 
     def clean_email(self) -> str:

@@ -5,7 +5,7 @@ from django.contrib.auth.models import Group as PermissionGroup
 from django.urls import include, path
 from django.utils.translation import gettext_lazy as _
 
-from config import health, mailbox, sign_in_link, views
+from config import health, mailbox, metrics, sign_in_link, views
 
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 admin.site.site_header = admin.site.site_title = _("Largesse administration")
@@ -23,6 +23,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics.metrics, name="metrics"),
     path("mailbox/", mailbox.mailbox, name="mailbox"),
     path("mailbox/<slug:name>/", mailbox.mailbox_mail, name="mailbox_mail"),
     path("mailbox/<slug:name>/html/", mailbox.mailbox_html, name="mailbox_html"),

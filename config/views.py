@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
@@ -21,6 +22,8 @@ def refusal_page(status: int) -> Callable[[HttpRequest, Exception], HttpResponse
     """Django's own would look for a CSRF token in the form, and break on the very form that could not be read."""
 
     def page(request: HttpRequest, exception: Exception) -> HttpResponse:
-        return render(request, f"{status}.html", status=status)
+        # What we refuse says why; it is safe to show.
+        why = str(exception) if isinstance(exception, PermissionDenied) else ""
+        return render(request, f"{status}.html", {"exception": why}, status=status)
 
     return page

@@ -116,7 +116,7 @@ def test_what_was_taken_back_leaves_the_list_and_its_page_says_why(
     services.end_holdings("release:1", reason="Sent by mistake.", now=now)
     assert "Nothing here yet" in client_of(member).get("/library/").content.decode()
     page = client_of(member).get(f"/library/{entry.pk}/").content.decode()
-    assert "You no longer have these files" in page
+    assert "Recalled by Ana&#x27;s Forge on 21 November 2026" in page
     assert "Sent by mistake." in page
     assert "part-0.stl" not in page
     assert "all.zip" not in page

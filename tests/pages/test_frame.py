@@ -11,6 +11,7 @@ from django.contrib.staticfiles import finders
 from django.core.paginator import Paginator
 from django.template.loader import render_to_string
 from django.test import Client, RequestFactory
+from django.urls import reverse
 
 from accounts.models import User
 from groups.models import Creator
@@ -145,3 +146,28 @@ def test_the_help_of_a_state_is_its_words_and_its_sign() -> None:
     html = render_to_string("components/badge.html", {"state": "unknown", "label": "in doubt"})
     assert "In doubt" in html
     assert "#question" in html
+
+
+@pytest.mark.parametrize(
+    "name", ["account_login", "account_signup", "account_reset_password", "account_email"]
+)
+def test_an_address_is_called_the_same_on_every_page(
+    client_of: Callable[[User | None], Client], member: User, name: str
+) -> None:
+    page = client_of(member if name == "account_email" else None).get(reverse(name)).content.decode()
+    labels = re.findall(r'<label for="(?:id_|code_)(?:email|login)">([^<]*)</label>', page)
+    assert set(labels) == {"E-mail address"}
+    assert "placeholder" not in page
+
+
+@pytest.mark.parametrize(("password", "goes"), [("a long one of mine", 302), ("another", 200)])
+def test_whoever_set_a_password_signs_in_with_it(
+    client: Client, member: User, password: str, goes: int
+) -> None:
+    member.set_password("a long one of mine")
+    member.save()
+    page = client.get(reverse("account_login")).content.decode()
+    assert page.count('type="password"') == 1
+    answer = client.post(reverse("account_login"), {"login": "  MIA@example.org", "password": password})
+    assert answer.status_code == goes
+    assert ("_auth_user_id" in client.session) == (goes == 302)
