@@ -35,6 +35,7 @@ def pytest_sessionfinish() -> None:
 def own_files(settings: LazySettings, tmp_path: Path) -> None:
     """Every test has its own disk."""
     settings.MEDIA_ROOT = tmp_path / "media"
+    settings.GATE_DIR = tmp_path / "gate"
     settings.STORAGES = {
         **settings.STORAGES,
         "default": {

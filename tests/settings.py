@@ -27,3 +27,6 @@ else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     CELERY_BROKER_URL = "memory://"
 STATIC_ROOT.mkdir(exist_ok=True)  # noqa: F405
+if "postgresql" in DATABASES["default"]["ENGINE"]:  # noqa: F405
+    # What a test writes need not outlive the machine.
+    DATABASES["default"]["OPTIONS"]["options"] += " -c synchronous_commit=off"  # noqa: F405

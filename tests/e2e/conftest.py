@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage
+from playwright.sync_api import BrowserContext, ConsoleMessage, expect
 
 from tests.e2e.site import Site, running_site
+
+# How long a busy machine may take, not how long a page should.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")

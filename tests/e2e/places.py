@@ -21,6 +21,8 @@ NOT_PAGES = {
     "account_reauthenticate": "asks for a password",
     "healthz": "text",
     "readyz": "JSON",
+    "metrics": "numbers for a machine",
+    "messaging:provider_events": "providers post there",
     "mailbox_html": "the frame in mailbox_mail",
     "mailbox_raw": "text",
     "redeem-cover": "a picture",
@@ -37,7 +39,13 @@ NOT_PAGES = {
     "studio:confirm_release": "a form's target",
     "studio:create_upload": "a form's target",
     "studio:preview_mail": "the frame in studio:compose",
+    "studio:confirm_reminder": "a form's target",
+    "studio:give_again": "a form's target",
+    "studio:pause_message": "a form's target",
+    "studio:preview_reminder": "the frame in studio:reminder",
     "studio:publish_release": "a form's target",
+    "studio:resend": "a form's target",
+    "studio:resume_message": "a form's target",
     "studio:put_part": "a form's target",
     "studio:send_test": "a form's target",
     "studio:set_cover": "a form's target",
@@ -45,6 +53,7 @@ NOT_PAGES = {
     "studio:start_again": "a form's target",
     "studio:start_release": "a form's target",
     "studio:unschedule_release": "a form's target",
+    "studio:take_newest": "a form's target",
     "studio:upload_state": "JSON",
 }
 
@@ -82,6 +91,7 @@ def path_of(name: str, args: list[Any]) -> str:
 def rows() -> Iterator[tuple[Any, ...]]:
     """Role, the URL's name, and its arguments in the demo."""
     from accounts.models import User  # noqa: PLC0415
+    from distribution.tickets import issue_ticket  # noqa: PLC0415
     from groups.models import Creator  # noqa: PLC0415
     from library.models import LibraryEntry  # noqa: PLC0415
 
@@ -104,6 +114,8 @@ def rows() -> Iterator[tuple[Any, ...]]:
     yield "stranger", "redeem (unknown)", "forged"
     yield "stranger", "messaging:unsubscribe", token_in(mail, "unsubscribe")
     yield "stranger", "messaging:preferences", token_in(mail, "preferences")
+    yield "stranger", "messaging:why", token_in(mail, "why")
+    yield "stranger", "messaging:report", token_in(mail, "why")
     yield "stranger", "library:entry (nobody's)", 0
 
     yield "newcomer", "library:home (empty)"
@@ -133,6 +145,25 @@ def rows() -> Iterator[tuple[Any, ...]]:
     for name in ("compose", "delete_draft"):
         yield "creator", f"studio:{name}", slug, draft.pk
     yield "creator", "studio:check_part", slug, draft.pk, "mailed"
+    for name in ("undelivered", "recall_release", "reminder"):
+        yield "creator", f"studio:{name}", slug, sent.pk
+    yield "creator", "studio:revoke_grant", slug, sent.grants.earliest("pk").pk
+    yield (
+        "creator",
+        "studio:change_address",
+        slug,
+        sent.pk,
+        sent.messages.earliest("pk").deliveries.earliest("pk").pk,
+    )
+    later = scheduled(creator)
+    yield "creator", "studio:release (scheduled)", slug, later.release_id
+    for name in ("cancel_message", "reschedule_message"):
+        yield "creator", f"studio:{name}", slug, later.release_id, later.pk
+    mistake = recalled(creator)
+    yield "creator", "studio:release (recalled)", slug, mistake.pk
+    yield "member", "library:entry (recalled)", jo.library.get(bundle__release_items__release=mistake).pk
+    waiting = mistake.grants.filter(contact__account=None).earliest("pk")
+    yield "stranger", "redeem (recalled)", issue_ticket(waiting.pk, waiting.generation)
 
 
 def a_mail() -> tuple[str, EmailMessage]:
@@ -156,6 +187,49 @@ def token_in(mail: EmailMessage, path: str) -> str:
     found = re.search(rf"/{path}/([^\s/]+)/", body.get_content())
     assert found, body.get_content()
     return found[1]
+
+
+def scheduled(creator: Any) -> Any:
+    """A mail that waits for its day."""
+    from datetime import timedelta  # noqa: PLC0415
+    from uuid import uuid4  # noqa: PLC0415
+
+    from django.utils import timezone  # noqa: PLC0415
+
+    from distribution import services  # noqa: PLC0415
+    from messaging.services import confirm_message, start_message  # noqa: PLC0415
+
+    title, now = "Something for the holidays", timezone.now()
+    release = creator.releases.filter(title=title).first() or services.start_release(creator, now=now)
+    message = start_message(release)
+    if message.state == "draft":
+        services.choose_bundles(release, creator.bundles.filter(title="Moon Lamp"))
+        services.choose_audience(release, creator.groups.filter(parent=None), "at_publishing")
+        creator.releases.filter(pk=release.pk).update(title=title)
+        type(message).objects.filter(pk=message.pk).update(subject=title)
+        due_at, by = now + timedelta(days=20), creator.staff.get().user
+        confirm_message(message, request_id=uuid4(), due_at=due_at, by=by, now=now)
+    return message
+
+
+def recalled(creator: Any) -> Any:
+    """What was given to everybody by mistake, and taken back."""
+    from django.utils import timezone  # noqa: PLC0415
+
+    from distribution import services  # noqa: PLC0415
+
+    title, now, by = "The wrong files", timezone.now(), creator.staff.get().user
+    release = creator.releases.filter(title=title).first()
+    if release is None:
+        release = services.start_release(creator, now=now)
+        services.choose_bundles(release, creator.bundles.filter(title="Twisted Vases"))
+        services.choose_audience(release, creator.groups.filter(parent=None), "at_publishing")
+        creator.releases.filter(pk=release.pk).update(title=title)
+        services.publish_release(release, publish_at=now, by=by, now=now)
+        services.fan_out_grants(release.pk, now=now)
+        services.recall_release(release, because="The vases have holes.", by=by, now=now)
+        services.take_back_release(release.pk, now=now)
+    return release
 
 
 def two_imports(patrons: Any) -> tuple[int, int]:

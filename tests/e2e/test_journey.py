@@ -247,7 +247,7 @@ def be_refused_by_the_throttle(page: Page, site: Site) -> None:
     page.get_by_role("button", name="Send", exact=True).click()
     refused = page.get_by_role("alert").filter(has_text="Not sent, and nothing is changed")
     expect(refused).to_contain_text("2 messages")
-    expect(page.get_by_role("button", name="Schedule for")).to_be_visible()
+    expect(page.get_by_role("alert").get_by_role("button", name="Schedule for")).to_be_visible()
     assert len(site.recorder.mails()) == mailed
 
 
@@ -290,7 +290,7 @@ def test_the_main_road(
 ) -> None:
     has = material()
     first_name, address = has.member
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(30_000)
 
     sign_up(page, site, ANA)
     become_a_creator(page, site)
@@ -340,7 +340,7 @@ def test_the_main_road_without_a_script(
 ) -> None:
     """Shorter, but every step of it: no page needs JavaScript."""
     page = new_context(java_script_enabled=False).new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(30_000)
     sign_up(page, site, ANA)
     become_a_creator(page, site)
     make_groups(page, site)
