@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -39,14 +41,20 @@ def begin(one: str, two: str = STAYS) -> subprocess.Popen[str]:
     )
 
 
-def hear(process: subprocess.Popen[str], times: int, word: str = "pid") -> list[str]:
+def hear(process: subprocess.Popen[str], times: int, word: str = "pid") -> dict[str, str]:
+    """The last word each part said in so many lines, by the part's name: which speaks first is chance."""
     assert process.stdout
-    heard: list[str] = []
-    while len(heard) < times:
-        line = process.stdout.readline()
-        assert line, "it ended early"
+    heard: dict[str, str] = {}
+    patience = threading.Timer(30, os.killpg, (process.pid, signal.SIGKILL))
+    patience.start()
+    for line in process.stdout:
         if word in line:
-            heard.append(line.split()[-1])
+            heard[line.split()[0]] = line.split()[-1]
+            times -= 1
+            if not times:
+                break
+    patience.cancel()
+    assert not times, "it ended, or said something else for half a minute"
     return heard
 
 
@@ -58,7 +66,7 @@ def is_alive(pid: str) -> bool:
     return True
 
 
-def await_end(pids: list[str]) -> None:
+def await_end(pids: Collection[str]) -> None:
     until = time.monotonic() + 20
     while any(map(is_alive, pids)):
         assert time.monotonic() < until, f"still there: {pids}"
@@ -70,7 +78,7 @@ def test_a_signal_to_the_group_stops_everything_without_an_orphan_or_a_traceback
     number: signal.Signals,
 ) -> None:
     process = begin(STAYS)
-    pids = hear(process, 2)
+    pids = hear(process, 2).values()
     os.killpg(process.pid, number)
     said, _ = process.communicate(timeout=10)
     assert process.returncode == 0
@@ -81,7 +89,7 @@ def test_a_signal_to_the_group_stops_everything_without_an_orphan_or_a_traceback
 
 def test_a_second_signal_does_not_wait_for_a_part_that_will_not_stop() -> None:
     process = begin(DEAF)
-    pids = hear(process, 2)
+    pids = hear(process, 2).values()
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -92,13 +100,13 @@ def test_a_second_signal_does_not_wait_for_a_part_that_will_not_stop() -> None:
 def test_a_part_that_dies_is_reported_and_started_again() -> None:
     process = begin(STAYS)
     first = hear(process, 2)
-    os.kill(int(first[0]), signal.SIGKILL)
+    os.kill(int(first["one"]), signal.SIGKILL)
     hear(process, 1, word="one ended (signal SIGKILL)")
-    (again,) = hear(process, 1)
-    assert again not in first
+    again = hear(process, 1)["one"]
+    assert again not in first.values()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=10)
-    await_end([*first, again])
+    await_end([*first.values(), again])
 
 
 def test_a_part_that_keeps_dying_ends_everything_with_its_last_words() -> None:
@@ -122,7 +130,7 @@ def test_a_part_that_keeps_dying_ends_everything_with_its_last_words() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
 def test_even_a_supervisor_that_was_shot_leaves_nobody_behind() -> None:
     process = begin(STAYS)
-    pids = hear(process, 2)
+    pids = hear(process, 2).values()
     process.kill()
     process.communicate(timeout=5)
     await_end(pids)
