@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from accounts import tasks
 from accounts.addresses import AddressRefused, address_key
@@ -21,6 +22,12 @@ from distribution.views import PRESSED
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """Addresses are stored as their key; what allauth mails goes out as a letter, by a worker."""
+
+    error_messages = DefaultAccountAdapter.error_messages | {
+        "email_password_mismatch": _("That address and that password do not belong together."),
+        "duplicate_email": _("This e-mail address is yours already."),
+        "cannot_remove_primary_email": _("This is your main address. Make another one the main one first."),
+    }
 
     def clean_email(self, email: str) -> str:
         try:

@@ -171,3 +171,4 @@ def test_whoever_set_a_password_signs_in_with_it(
     answer = client.post(reverse("account_login"), {"login": "  MIA@example.org", "password": password})
     assert answer.status_code == goes
     assert ("_auth_user_id" in client.session) == (goes == 302)
+    assert ("do not belong together" in answer.content.decode()) == (goes == 200)
