@@ -182,12 +182,12 @@ def test_each_of_our_services_starts_by_its_own_command(real_parts: dict[str, st
     finally:
         for process in running.values():
             process.terminate()
-        last = {name: process.communicate(timeout=30)[0] for name, process in running.items()}
+        last = {name: process.communicate(timeout=60)[0] for name, process in running.items()}
     assert not {name: words for name, words in last.items() if "Traceback" in words}
 
 
 def answer_of(address: str) -> str:
-    until = time.monotonic() + 40
+    until = time.monotonic() + 120
     while True:
         try:
             with urlopen(address, timeout=5) as answer:
@@ -207,13 +207,13 @@ def test_a_web_server_for_others_without_real_mail_does_not_start(tmp_path: Path
     ):
         done = subprocess.run(
             [str(Path(sys.executable).with_name("gunicorn")), "config.wsgi"],
-            cwd=ROOT, env={**base, **told}, capture_output=True, text=True, timeout=30, check=False,
+            cwd=ROOT, env={**base, **told}, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode != 0
         assert words in done.stderr
     bound = subprocess.run(
         [str(Path(sys.executable).with_name("gunicorn")), "config.wsgi", "--bind", "0.0.0.0:0"],
-        cwd=ROOT, env=base, capture_output=True, text=True, timeout=30, check=False,
+        cwd=ROOT, env=base, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert bound.returncode != 0
     assert "others could read the mailbox page" in bound.stderr

@@ -184,7 +184,7 @@ def own_redis(folder: Path) -> Iterator[str]:
 
 
 def wait_until_it_answers(address: str) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while True:
         try:
             with urlopen(address, timeout=5):

@@ -381,7 +381,7 @@ def test_the_main_road_without_a_script(
 
 def look_again(page: Page, what: Locator) -> None:
     """Without a script a page that waits for a worker is loaded anew by hand."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while not what.first.is_visible():
         assert time.monotonic() < until, page.locator("main").inner_text()
         page.wait_for_timeout(300)
