@@ -27,7 +27,9 @@ except Hopeless as hopeless:
 print("stopped", flush=True)
 """
 STAYS = "import os, time; print('pid', os.getpid()); time.sleep(600)"
-DEAF = "import os, signal, time; signal.signal(15, signal.SIG_IGN); print('pid', os.getpid()); time.sleep(600)"
+DEAF = (
+    "import os, signal, time; signal.signal(15, signal.SIG_IGN); print('pid', os.getpid()); time.sleep(600)"
+)
 
 
 def begin(one: str, two: str = STAYS) -> subprocess.Popen[str]:
