@@ -1,5 +1,7 @@
 """Accepting a message: from the press of the button until it is sure to go, for a thousand members and for a million.
 
+And looking at its dry run before: what each save of the draft asks for, and what a worker counts once for the million.
+
 Both audiences lie in the same tables; each message is confirmed and taken back, in turn. Once more with everybody
 who has an account holding the files already, so that the first who is to be told is not the first who is looked at.
 `ACCEPT_MEMBERS` takes another million.
@@ -20,7 +22,7 @@ from benchmarks import crowd
 from benchmarks.scratch import scratch_database
 from library.services import add_holdings
 from messaging.models import Message
-from messaging.services import confirm_message, unschedule_message
+from messaging.services import ask_dry_run, confirm_message, count_dry_run, outlook, unschedule_message
 
 MEMBERS = int(os.environ.get("ACCEPT_MEMBERS", "1000000"))
 FEW = 1_000
@@ -36,11 +38,34 @@ def run() -> Iterator[dict[str, Any]]:
     with scratch_database("accept"):
         messages = {"few": draft("few", FEW), "many": draft("many", MEMBERS)}
         crowd.settle()
+        yield from looked_at(messages)
         yield from compared("", messages)
         for message in messages.values():
             held_by_accounts(message)
         crowd.settle()
         yield from compared(", those with accounts holding it already", messages)
+
+
+def looked_at(messages: dict[str, Message]) -> Iterator[dict[str, Any]]:
+    counting = {}
+    for name, message in messages.items():
+        ask_dry_run(message, now=NOW)
+        began = perf_counter()
+        count_dry_run(message.pk, now=NOW)
+        counting[name] = perf_counter() - began
+    taken: dict[str, list[float]] = {name: [] for name in messages}
+    for _round in range(ROUNDS):
+        for name, message in messages.items():
+            began = perf_counter()
+            found = outlook(message, now=NOW, run=ask_dry_run(message, now=NOW))
+            taken[name].append(perf_counter() - began)
+            assert found.people == (FEW if name == "few" else MEMBERS)
+    few, many = (median(times) for times in taken.values())
+    yield crowd.ratio(
+        f"looking at a draft for {MEMBERS:,} members, of for {FEW:,}", many / few, MOST, most=True
+    )
+    yield crowd.told(f"looking at a draft for {MEMBERS:,} members", round(many * 1000, 1), "ms")
+    yield crowd.told(f"its dry run, by a worker, {MEMBERS:,} members", round(counting["many"], 2), "s")
 
 
 def compared(when: str, messages: dict[str, Message]) -> Iterator[dict[str, Any]]:

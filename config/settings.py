@@ -158,6 +158,8 @@ CELERY_TASK_IGNORE_RESULT = True
 # Three queues, so that a long send or a big file never keeps a sign-in code waiting.
 CELERY_TASK_DEFAULT_QUEUE = "people"
 CELERY_TASK_ROUTES = {
+    # Somebody waits for it at a page, and must not wait for a send.
+    "messaging.tasks.count_dry_run": {"queue": "people"},
     "messaging.*": {"queue": "mail"},
     "distribution.*": {"queue": "mail"},
     "library.*": {"queue": "files"},

@@ -115,6 +115,39 @@ class Message(Lease):
         return self.subject or str(_("Message without a subject"))
 
 
+class DryRun(Lease):
+    """A draft's dry run (R3) that is too large to be counted while a page is made: a worker counts it, page by page."""
+
+    message = models.OneToOneField(
+        Message, on_delete=models.CASCADE, primary_key=True, related_name="dry_run"
+    )
+    # A digest of what the answer hangs on: other files, other groups or another time ask anew.
+    question = models.CharField(max_length=64)
+    # The rosters count as they stood then, and mails as sent at `at`.
+    asked_at = models.DateTimeField()
+    at = models.DateTimeField()
+    # How many people there are, once that is known; how many are counted, by reason; and up to which contact.
+    people = models.PositiveBigIntegerField(null=True)
+    counts = models.JSONField(default=dict)
+    cursor = models.PositiveBigIntegerField(default=0)
+    done_at = models.DateTimeField(null=True)
+
+    objects = LeaseQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            # Read by the sweep.
+            models.Index(fields=["asked_at"], condition=Q(done_at=None), name="dry_run_open"),
+        ]
+
+    def __str__(self) -> str:
+        return f"dry run of {self.message}"
+
+    @property
+    def counted(self) -> int:
+        return sum(self.counts.values())
+
+
 class Cadence(models.Model):
     """How often a group may be written to: the ceiling an admin set and the lower number its creator chose (M3)."""
 

@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 
 from distribution.services import fan_out_grants
 from messaging import gate, services
-from messaging.models import Chunk, Message
+from messaging.models import Chunk, DryRun, Message
 from messaging.providers import provider
 from rows.clock import db_now
 
@@ -45,7 +45,17 @@ def sweep() -> None:
 
     What goes wrong in one part keeps no other from its work; a database that is away ends them all.
     """
-    for part in (_beat, _plan_digests, _advance_due, _clear, _ring_send, _take_events, _watch, _settle):
+    for part in (
+        _beat,
+        _plan_digests,
+        _advance_due,
+        _clear,
+        _ring_send,
+        _count_asked,
+        _take_events,
+        _watch,
+        _settle,
+    ):
         _do(part)
 
 
@@ -82,6 +92,12 @@ def _ring_send() -> None:
     for _worker in range(waiting):
         if not _ring(send):
             break
+
+
+def _count_asked() -> None:
+    asked = DryRun.objects.filter(done_at=None).unleased(db_now()).order_by("asked_at")
+    for message_id in asked.values_list("pk", flat=True):
+        _do(_count, message_id)
 
 
 def _take_events() -> None:
@@ -126,6 +142,17 @@ def send() -> None:
         _ring(send)
 
 
+@shared_task
+def count_dry_run(message_id: int) -> None:
+    """The dry run of one large draft. On a queue of its own kind: somebody looks at it and waits."""
+    _count(message_id)
+
+
+def wake_dry_run(message_id: int) -> None:
+    """Ring the worker for one dry run."""
+    _ring(count_dry_run, message_id)
+
+
 def wake_message(message_id: int) -> None:
     """Ring the worker for one message. A broker that is away costs the seconds until the next sweep."""
     _ring(advance, message_id)
@@ -148,6 +175,10 @@ def _advance(message_id: int) -> None:
     services.plan_deliveries(message_id, now=now)
     services.begin_sending(message_id, now=now)
     services.finish_message(message_id, now=now)
+
+
+def _count(message_id: int) -> None:
+    services.count_dry_run(message_id, now=timezone.now())
 
 
 def _keep_every_commit() -> None:

@@ -3,6 +3,7 @@ from django.urls import path
 from studio import uploads
 from studio.views import (
     bundles,
+    checks,
     compose,
     groups,
     home,
@@ -66,8 +67,10 @@ urlpatterns = [
     path("<slug:slug>/releases/<int:pk>/reminder/", reminders.reminder, name="reminder"),
     path("<slug:slug>/releases/<int:pk>/reminder/mail/", reminders.preview, name="preview_reminder"),
     path("<slug:slug>/releases/<int:pk>/reminder/confirm/", reminders.confirm, name="confirm_reminder"),
+    path("<slug:slug>/releases/<int:pk>/reminder/check/", checks.check_reminder, name="check_reminder"),
     path("<slug:slug>/releases/<int:pk>/compose/", compose.compose, name="compose"),
     path("<slug:slug>/releases/<int:pk>/mail/", compose.preview, name="preview_mail"),
+    path("<slug:slug>/releases/<int:pk>/check/", checks.check, name="check"),
     path("<slug:slug>/releases/<int:pk>/check/<slug:part>/", compose.check_part, name="check_part"),
     path("<slug:slug>/releases/<int:pk>/test/", compose.test, name="send_test"),
     path("<slug:slug>/releases/<int:pk>/confirm/", compose.confirm, name="confirm_release"),

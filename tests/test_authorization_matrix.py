@@ -152,6 +152,8 @@ ROWS: dict[str, Row] = {
     "studio:confirm_reminder": of_creator(LEADS_BACK, "release"),
     "studio:compose": of_creator(200, "draft"),
     "studio:preview_mail": of_creator(200, "draft"),
+    "studio:check": of_creator(LEADS_BACK, "release"),
+    "studio:check_reminder": of_creator(LEADS_BACK, "release"),
     "studio:check_part": of_creator(200, "draft", "mailed"),
     "studio:send_test": of_creator(LEADS_BACK, "draft"),
     "studio:confirm_release": of_creator(LEADS_BACK, "draft"),

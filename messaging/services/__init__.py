@@ -2,6 +2,7 @@
 
 from messaging.services.chunks import close_chunk, finish_message, open_chunk
 from messaging.services.confirm import confirm_message, start_message, unschedule_message
+from messaging.services.counting import ask_dry_run, count_dry_run
 from messaging.services.digests import plan_digests
 from messaging.services.discard import discard_draft
 from messaging.services.dry_run import Outlook, outlook
@@ -61,11 +62,13 @@ __all__ = [
     "TooEarly",
     "TooSoon",
     "apply_events",
+    "ask_dry_run",
     "begin_sending",
     "cancel_message",
     "clear_cancelled",
     "close_chunk",
     "confirm_message",
+    "count_dry_run",
     "deliveries_in",
     "discard_draft",
     "discard_events",

@@ -22,13 +22,14 @@ from distribution.services import (
 from groups.models import Creator
 from library.services import StillUploading
 from messaging.models import Message
-from messaging.services import ConfirmRefused, TestRefused, confirm_message, outlook, send_test, start_message
+from messaging.services import ConfirmRefused, TestRefused, confirm_message, send_test, start_message
 from messaging.services.discard import discard_draft
 from messaging.words import PLACEHOLDERS, WordsRefused
 from studio import queries, words
 from studio.forms.moments import next_minute
 from studio.forms.releases import ComposeForm, TimingForm
 from studio.scope import StudioRequest, for_senders, of_creator, post_only, posted, row_number
+from studio.views.checks import outlook_of
 
 PEOPLE_A_PAGE = 100
 # The mail is shown as its reader's program would: styles of its own, and nothing that could run or be fetched.
@@ -60,7 +61,7 @@ def compose(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     if form.is_valid() and _saved(form) and not request.htmx:
         messages.success(request, _("Saved."))
         return redirect("studio:compose", creator.slug, pk)
-    return _page(request, creator, message, form)
+    return _page(request, creator, message, form, TimingForm(request.POST) if form.is_bound else None)
 
 
 @of_creator
@@ -203,7 +204,7 @@ def _page(
         "form": form,
         "timing": timing,
         "refused": refused,
-        "outlook": (found := outlook(message, now=now, at=timing.due_at)),
+        "outlook": (found := outlook_of(message, now=now, at=timing.due_at)),
         "offer": next_minute(getattr(refused, "next_at", None) or found.verdict.next_at),
         "parts": words.of_check(found),
         "steps": words.of_steps(

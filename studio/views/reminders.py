@@ -14,13 +14,14 @@ from distribution.models import Release
 from groups.models import Creator
 from messaging import tasks
 from messaging.models import Message
-from messaging.services import ConfirmRefused, confirm_message, outlook, start_reminder
+from messaging.services import ConfirmRefused, confirm_message, start_reminder
 from messaging.services.reminders import earliest
 from studio import queries, steering
 from studio.forms.moments import next_minute
 from studio.forms.releases import TimingForm
 from studio.forms.sending import ReminderForm
 from studio.scope import StudioRequest, for_senders, of_creator, post_only, posted
+from studio.views.checks import outlook_of
 from studio.views.compose import MAIL_POLICY
 
 
@@ -118,7 +119,7 @@ def _page(
         return redirect("studio:release", creator.slug, release.pk)
     timing = timing or TimingForm(initial={"request_id": uuid4(), "when": "now"})
     first = earliest(release)
-    found = outlook(message, now=now, at=max(timing.due_at or now, first))
+    found = outlook_of(message, now=now, at=max(timing.due_at or now, first))
     offer = refused.next_at if refused and refused.next_at else max(found.verdict.next_at, first)
     context = {
         "creator": creator,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
+from unittest import mock
 from uuid import uuid4
 
 import pytest
@@ -120,6 +121,7 @@ class TestTheDryRunIsWhatThenHappens(TestCase):
         foreseen: dict[int, str] = dict(everyone(message, now=NOW).values_list("pk", "reason"))
         assert {part: getattr(found, part) for part in PARTS} == self.sizes(foreseen)
         assert found.people == len(foreseen) == sum(getattr(found, part) for part in PARTS)
+        assert self.by_worker(message) == {part: getattr(found, part) for part in PARTS}
         script = self.send(message, owner)
         assert set(Grant.objects.values_list("contact_id", flat=True)) == set(foreseen)
         if script is None:
@@ -130,6 +132,15 @@ class TestTheDryRunIsWhatThenHappens(TestCase):
         assert became == {contact: BECOMES[reason] for contact, reason in foreseen.items()}
         mailed = Contact.objects.filter(pk__in=[pk for pk, reason in foreseen.items() if not reason])
         assert sorted(script.taken) == sorted(mailed.values_list("address_key", flat=True))
+
+    def by_worker(self, message: Message) -> dict[str, int]:
+        with mock.patch.multiple("messaging.services.counting", AT_ONCE=-1, PAGE=3):
+            run = services.ask_dry_run(message, now=NOW)
+            services.count_dry_run(message.pk, now=NOW)
+        assert run is not None
+        run.refresh_from_db()
+        found = services.outlook(message, now=NOW, run=run)
+        return {part: getattr(found, part) for part in PARTS}
 
     def sizes(self, foreseen: dict[int, str]) -> dict[str, int]:
         number = Counter(foreseen.values())

@@ -12,6 +12,7 @@ from django.utils import timezone
 from distribution.models import Release
 from groups.models import Contact, Creator, Group
 from library.models import Bundle
+from messaging import tasks
 from messaging.models import Message, SendSlot
 from tests import factories
 from tests.studio.conftest import url
@@ -307,3 +308,64 @@ def test_words_that_cannot_be_stored_are_refused(
         assert "errorlist" in page.content.decode(), name
     draft.refresh_from_db()
     assert draft.title == ""
+
+
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("messaging.services.counting.AT_ONCE", 0)
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_audience_is_counted_by_a_worker_while_one_writes(
+    studio: Client, draft: Release, bundle: Bundle, patrons: Group, contact: Contact
+) -> None:
+    saved = studio.post(url("compose", draft.pk), filled(bundle, patrons), headers=HTMX).content.decode()
+    assert "Counting who gets what" in saved
+    assert f'hx-get="{url("check", draft.pk)}"' in saved
+    assert "get it and a mail" not in saved
+    still = studio.get(url("check", draft.pk), headers=HTMX).content.decode()
+    assert "Counting who gets what" in still
+    assert "hx-swap-oob" not in still
+    tasks.sweep()
+    done = studio.get(url("check", draft.pk), headers=HTMX).content.decode()
+    assert "1</a></span><span>get it and a mail" in done
+    assert "Counted" in done
+    assert "hx-get" not in done
+    page = studio.get(url("compose", draft.pk)).content.decode()
+    assert "1</a></span><span>get it and a mail" in page
+
+
+@pytest.mark.usefixtures("large")
+def test_it_is_sent_while_it_is_counted_and_the_other_tab_hears_of_it(
+    studio: Client, draft: Release, bundle: Bundle, patrons: Group, contact: Contact
+) -> None:
+    form = filled(bundle, patrons)
+    studio.post(url("compose", draft.pk), form, headers=HTMX)
+    assert studio.post(url("confirm_release", draft.pk), form).status_code == 302
+    assert state_of(draft) == ("confirmed", "confirmed")
+    answer = studio.get(url("check", draft.pk), headers=HTMX)
+    assert answer.headers["HX-Refresh"] == "true"
+
+
+def test_what_nobody_counts_leads_to_the_draft(studio: Client, draft: Release) -> None:
+    assert studio.get(url("check", draft.pk)).headers["Location"] == url("compose", draft.pk)
+    assert studio.get(url("check", draft.pk), headers=HTMX).headers["HX-Refresh"] == "true"
+
+
+def test_the_check_is_of_the_time_that_is_chosen(
+    studio: Client, draft: Release, bundle: Bundle, patrons: Group, contact: Contact
+) -> None:
+    for _sent in range(2):
+        studio.post(url("start_release"))
+        studio.post(url("confirm_release", Release.objects.latest("pk").pk), filled(bundle, patrons))
+    now = studio.post(url("compose", draft.pk), filled(bundle, patrons), headers=HTMX).content.decode()
+    assert "No mail can go out at that time" in now
+    day = timezone.localtime() + timedelta(days=20)
+    later = filled(bundle, patrons, when="at", at=day.strftime("%Y-%m-%dT%H:%M"))
+    answer = studio.post(url("compose", draft.pk), later, headers=HTMX).content.decode()
+    assert "No mail can go out at that time" not in answer
+    half = filled(bundle, patrons, when="at", at="")
+    assert "No mail can go out" in studio.post(url("compose", draft.pk), half, headers=HTMX).content.decode()

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from groups.models import Group
-from messaging import services
+from messaging import services, tasks
 from messaging.models import Delivery, Message
 from tests import factories
 from tests.studio import test_release
@@ -136,3 +136,17 @@ def test_another_tab_that_sent_it_meanwhile_leads_to_what_came_of_it(studio: Cli
     answer = studio.post(url("reminder", told.release_id), {"subject": "Other", "body": "words"})
     assert answer.status_code == 302
     assert Message.objects.get(kind="reminder").subject == "Still here"
+
+
+def test_many_to_be_reminded_are_counted_by_a_worker(
+    studio: Client, told: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("messaging.services.counting.AT_ONCE", 0)
+    check = url("check_reminder", told.release_id)
+    page = studio.get(url("reminder", told.release_id)).content.decode()
+    assert "Counting who gets what" in page
+    assert f'hx-get="{check}"' in page
+    tasks.sweep()
+    done = studio.get(check, headers={"HX-Request": "true"}).content.decode()
+    assert "3</span> <span>people have not redeemed it" in done
+    assert studio.get(check).headers["Location"] == url("reminder", told.release_id)
