@@ -4,6 +4,8 @@
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
 PY := .venv/bin/python
+# A walk over every page is one test.
+E2E := -m e2e -o faulthandler_timeout=1500
 REAL := set -a; . ./.env.example; set +a; VAR_DIR=$$(mktemp -d); export VAR_DIR; trap 'rm -rf "$$VAR_DIR"' EXIT
 
 help: ## these lines
@@ -19,8 +21,8 @@ test-services: .venv/.all ## the same suite, and the races, on PostgreSQL and Re
 	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest -n auto
 
 e2e: .venv/.all ## a person at a browser: the main road and every page, the road again on PostgreSQL and Redis
-	env -u DATABASE_URL -u REDIS_URL .venv/bin/pytest tests/e2e -m e2e -n auto --dist loadfile
-	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest tests/e2e/test_journey.py -m e2e -n auto
+	env -u DATABASE_URL -u REDIS_URL .venv/bin/pytest tests/e2e $(E2E) -n auto --dist loadfile
+	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest tests/e2e/test_journey.py $(E2E) -n auto
 
 chaos: .venv/.all ## everything breaks while 200,000 are written to, on servers of its own; CHAOS_SEED, CHAOS_RECIPIENTS
 	@$(PY) -m tests.chaos
@@ -42,7 +44,7 @@ bench: .venv/.all ## every figure the README quotes, one JSON object a line; BEN
 	@services=$$(tests/services) && eval "$$services" && $(PY) -m benchmarks
 
 screens: .venv/.all ## pictures of every page into docs/screens/
-	SCREENS=docs/screens .venv/bin/pytest tests/e2e/test_pages.py -m e2e
+	SCREENS=docs/screens .venv/bin/pytest tests/e2e/test_pages.py $(E2E)
 
 format: .venv/.all ## write everything the one way
 	.venv/bin/ruff check --fix .
