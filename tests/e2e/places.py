@@ -38,6 +38,8 @@ NOT_PAGES = {
     "studio:complete_upload": "a form's target",
     "studio:confirm_release": "a form's target",
     "studio:create_upload": "a form's target",
+    "studio:check": "a part of studio:compose",
+    "studio:check_reminder": "a part of studio:reminder",
     "studio:preview_mail": "the frame in studio:compose",
     "studio:confirm_reminder": "a form's target",
     "studio:give_again": "a form's target",
