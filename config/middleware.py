@@ -3,7 +3,10 @@
 from collections.abc import Callable
 
 from django.conf import settings
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django_htmx.http import HttpResponseClientRefresh
 
 
 def believe_no_claims(
@@ -27,3 +30,14 @@ def believe_no_claims(
         return get_response(request)
 
     return plainly
+
+
+class SignInRequired(LoginRequiredMiddleware):
+    """Whoever is signed out meanwhile is asked to sign in by the whole page, not by a sign-in page put into a part."""
+
+    def handle_no_permission(  # type: ignore[override]
+        self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]
+    ) -> HttpResponse:
+        if request.headers.get("HX-Request"):
+            return HttpResponseClientRefresh()
+        return super().handle_no_permission(request, view_func)

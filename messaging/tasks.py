@@ -94,12 +94,6 @@ def _ring_send() -> None:
             break
 
 
-def _count_asked() -> None:
-    asked = DryRun.objects.filter(done_at=None).unleased(db_now()).order_by("asked_at")
-    for message_id in asked.values_list("pk", flat=True):
-        _do(_count, message_id)
-
-
 def _take_events() -> None:
     services.apply_events(now=timezone.now())
     services.forget_events(now=timezone.now())
@@ -107,6 +101,16 @@ def _take_events() -> None:
 
 def _watch() -> None:
     services.watch(timezone.now())
+
+
+def _count_asked() -> None:
+    asked = (
+        DryRun.objects.filter(done_at=None, message__state=Message.State.DRAFT)
+        .unleased(db_now())
+        .order_by("asked_at")
+    )
+    for message_id in asked.values_list("pk", flat=True):
+        _do(_count, message_id)
 
 
 def _settle() -> None:

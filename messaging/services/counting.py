@@ -7,7 +7,7 @@ from hashlib import sha256
 from django.db import transaction
 from django.db.models import F
 
-from distribution.audience import audience, next_stop, reached_groups, roster_versions
+from distribution.audience import next_stop, reached_groups, roster_versions
 from groups.models import Membership
 from messaging.contents import versions_of
 from messaging.models import DryRun, Message
@@ -25,11 +25,12 @@ LEASE_SECONDS = 60
 def ask_dry_run(message: Message, *, now: datetime, at: datetime | None = None) -> DryRun | None:
     """The dry run for `at` (now) of an audience too large to be counted at once, asked for unless it is already.
 
-    None: it is small. Whoever asks something else begins it anew, and what is still counted for the question before
+    None: it is small, or the draft is just deleted. Whoever asks something else begins it anew, and what is still counted for the question before
     is thrown away. Wake a worker while it has no `done_at`.
     """
     versions = roster_versions(message.release)
-    if Membership.objects.filter(group__in=versions)[: AT_ONCE + 1].count() <= AT_ONCE:
+    members = Membership.objects.unended(now).filter(group__in=versions)
+    if members[: AT_ONCE + 1].count() <= AT_ONCE:
         return None
     files = sorted(version.pk for version in versions_of(message.release))
     asked = [sorted(versions.items()), files, at.isoformat() if at and at > now else "now"]
@@ -43,12 +44,15 @@ def ask_dry_run(message: Message, *, now: datetime, at: datetime | None = None) 
         "done_at": None,
     }
     with transaction.atomic():
-        run, made = DryRun.objects.select_for_update().get_or_create(message=message, defaults=fresh)
+        # Who deletes or confirms it locks it first, too.
+        if not Message.objects.select_for_update(no_key=True).filter(pk=message.pk).exists():
+            return None
+        run, made = DryRun.objects.get_or_create(message=message, defaults=fresh)
         same = run.question == fresh["question"]
         if made or (same and (run.done_at is None or run.done_at > now - KEEPS_FOR)):
             return run
         DryRun.objects.filter(pk=run.pk).update(**fresh, lease_until=None, epoch=F("epoch") + 1)
-    return DryRun.objects.get(pk=run.pk)
+        return DryRun.objects.get(pk=run.pk)
 
 
 def count_dry_run(message_id: int, *, now: datetime) -> None:
@@ -60,7 +64,7 @@ def count_dry_run(message_id: int, *, now: datetime) -> None:
     if run is None or run.done_at or take_lease(run, seconds=LEASE_SECONDS) is None:
         return
     message, groups = run.message, reached_groups(run.message.release)
-    if run.people is None and not _write(run, people=audience(message.release, run.asked_at).count()):
+    if run.people is None and not _write(run, people=everyone(message, now=run.asked_at).count()):
         return
     while run.done_at is None:
         until = next_stop(groups, after=run.cursor, page=PAGE)

@@ -5,8 +5,9 @@ from datetime import datetime
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django_htmx.http import HttpResponseClientRefresh
+from django_htmx.http import HttpResponseClientRefresh, HttpResponseStopPolling, reswap, retarget
 
+from distribution.models import Release
 from groups.models import Creator
 from messaging import tasks
 from messaging.models import DryRun, Message
@@ -39,26 +40,33 @@ def check_reminder(request: StudioRequest, creator: Creator, pk: int) -> HttpRes
 
 
 def _check(request: StudioRequest, creator: Creator, pk: int, kind: Message.Kind) -> HttpResponse:
-    release = get_object_or_404(creator.releases, pk=pk)
     if not request.htmx:
+        get_object_or_404(creator.releases, pk=pk)
         page = "studio:compose" if kind == Message.Kind.ANNOUNCEMENT else "studio:reminder"
         return redirect(page, creator.slug, pk)
-    runs = DryRun.objects.select_related("message__release__creator")
-    run = runs.filter(message__release=release, message__kind=kind).first()
-    if run is None or run.message.state != Message.State.DRAFT:
-        # Another tab was quicker: the page it stands on is not there any more.
+    runs = DryRun.objects.select_related("message__release__creator").filter(message__kind=kind)
+    run = runs.filter(message__release=creator.releases.filter(pk=pk).first()).first()
+    if run is None or not _stands(run.message):
+        # Another tab was quicker: the page that asks is not there any more.
         return HttpResponseClientRefresh()
-    message, now = run.message, timezone.now()
-    found = outlook(message, now=now, at=run.at, run=run)
-    context = {"creator": creator, "release": message.release, "outlook": found, "polled": True}
+    if run.question != request.GET.get("question"):
+        return render(request, "studio/counted_elsewhere.html", status=HttpResponseStopPolling.status_code)
+    context = {"creator": creator, "release": run.message.release, "run": run, "polled": True}
+    if run.done_at is None:
+        return render(request, "studio/counting.html", {**context, "check_url": request.path})
+    found = outlook(run.message, now=timezone.now(), at=run.at, run=run)
+    context["outlook"] = found
     if kind == Message.Kind.ANNOUNCEMENT:
-        offer = next_minute(found.verdict.next_at)
-        return render(
-            request, "studio/compose_check.html", {**context, "parts": words.of_check(found), "offer": offer}
-        )
-    first = earliest(message.release)
-    return render(
-        request,
-        "studio/reminder_check.html",
-        {**context, "parts": steering.of_reminding(found), "first": first if first > now else None},
-    )
+        parts, offer = words.of_check(found), next_minute(found.verdict.next_at)
+        done = render(request, "studio/compose_check.html", {**context, "parts": parts, "offer": offer})
+    else:
+        parts, first = steering.of_reminding(found), earliest(run.message.release)
+        waits = first if first > timezone.now() else None
+        done = render(request, "studio/reminder_check.html", {**context, "parts": parts, "first": waits})
+    return reswap(retarget(done, "#outlook"), "outerHTML")
+
+
+def _stands(message: Message) -> bool:
+    """Whether it is a draft still; a release published without a mail leaves its message one for ever."""
+    published = message.kind == Message.Kind.ANNOUNCEMENT and message.release.state != Release.State.DRAFT
+    return message.state == Message.State.DRAFT and not published

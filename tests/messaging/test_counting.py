@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from messaging.models import DryRun, Message, Preference
 from messaging.services import counting
 from rows.clock import db_now
 from tests.distribution.conftest import at_once, killed_at
-from tests.factories import BundleFactory, ContactFactory, MembershipFactory
+from tests.factories import BundleFactory, ContactFactory, MembershipFactory, ReleaseFactory
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -50,6 +51,11 @@ def test_fifty_thousand_are_counted_at_once(
     assert not DryRun.objects.exists()
 
 
+def test_who_left_does_not_make_it_large(draft: Message, people: list[Contact], now: datetime) -> None:
+    people[0].memberships.update(ended_at=now - DAY)
+    assert services.ask_dry_run(draft, now=now) is None
+
+
 def test_it_comes_to_the_same_as_counting_at_once(draft: Message, run: DryRun, now: datetime) -> None:
     assert not services.outlook(draft, now=now, run=run).counted
     there = services.outlook(draft, now=now, run=counted(run))
@@ -67,6 +73,7 @@ def test_of_a_reminder_too(
     start: Callable[..., Message],
     work: Callable[..., None],
     now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     release = start(confirm(draft)).release
     work()
@@ -75,7 +82,16 @@ def test_of_a_reminder_too(
     run = services.ask_dry_run(reminder, now=now, at=now + 3 * DAY)
     assert run is not None
     assert run.at == now + 3 * DAY
+    foreseen = []
+    count = counting.count
+
+    def look_and_count(page: Any) -> dict[str, int]:
+        foreseen.append(DryRun.objects.get().people)
+        return count(page)
+
+    monkeypatch.setattr(counting, "count", look_and_count)
     assert (counted(run).counts, run.people) == ({"": 4}, 4)
+    assert set(foreseen) == {4}
 
 
 def test_who_joins_while_it_is_counted_is_not_counted(
@@ -145,13 +161,13 @@ def test_what_is_counted_for_the_question_before_is_thrown_away(
 def test_what_is_asked_before_the_people_are_known_counts_too(
     draft: Message, run: DryRun, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    audience = counting.audience
+    everyone = counting.everyone
 
-    def ask_and_look(*of_whom: Any) -> Any:
+    def ask_and_look(*of_whom: Any, **when: Any) -> Any:
         services.ask_dry_run(draft, now=now, at=now + DAY)
-        return audience(*of_whom)
+        return everyone(*of_whom, **when)
 
-    monkeypatch.setattr(counting, "audience", ask_and_look)
+    monkeypatch.setattr(counting, "everyone", ask_and_look)
     assert (counted(run).people, run.at) == (None, now + DAY)
 
 
@@ -207,7 +223,7 @@ def test_its_task_counts_it(run: DryRun) -> None:
 def test_asking_again_costs_little(
     draft: Message, run: DryRun, now: datetime, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         services.ask_dry_run(draft, now=now)
 
 
@@ -220,3 +236,19 @@ def test_eight_tabs_that_ask_and_eight_workers_that_count_come_to_one_answer(
     assert {run.question for run in runs if run} == {DryRun.objects.get().question}
     at_once(8, lambda _number: services.count_dry_run(draft.pk, now=now))
     assert DryRun.objects.get().counts == {"": 5}
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_a_draft_is_deleted_or_asked_about_and_nobody_stumbles(people: list[Contact], now: datetime) -> None:
+    creator = people[0].creator
+    for _round in range(30):
+        groups = [people[0].memberships.get().group]
+        release = ReleaseFactory.create(
+            creator=creator, bundles=[BundleFactory.create(creator=creator)], groups=groups
+        )
+        message = services.start_message(release)
+        jobs = [partial(services.ask_dry_run, message, now=now), partial(services.discard_draft, release)]
+        at_once(2, lambda number, jobs=jobs: jobs[number]())  # type: ignore[misc]
+        assert not Message.objects.exists()
+        assert not DryRun.objects.exists()
