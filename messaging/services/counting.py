@@ -25,8 +25,8 @@ LEASE_SECONDS = 60
 def ask_dry_run(message: Message, *, now: datetime, at: datetime | None = None) -> DryRun | None:
     """The dry run for `at` (now) of an audience too large to be counted at once, asked for unless it is already.
 
-    None: it is small, or the draft is just deleted. Whoever asks something else begins it anew, and what is still counted for the question before
-    is thrown away. Wake a worker while it has no `done_at`.
+    None: it is small, or the draft is just deleted. Whoever asks something else begins it anew, and what is still
+    counted for the question before is thrown away. Wake a worker while it has no `done_at`.
     """
     versions = roster_versions(message.release)
     members = Membership.objects.unended(now).filter(group__in=versions)

@@ -14,7 +14,7 @@ from messaging.models import Delivery, Message
 from tests import factories
 from tests.studio import test_release
 from tests.studio.conftest import url
-from tests.studio.test_compose import poll_of
+from tests.studio.test_checks import poll_of
 from tests.studio.test_release import NOW, confirm, give, page_of, start
 
 message, people = test_release.message, test_release.people
