@@ -53,13 +53,13 @@ def test_a_large_audience_is_counted_by_a_worker_while_one_writes(
 
 
 @pytest.mark.usefixtures("large")
-@pytest.mark.parametrize("page", ["confirm_release", "publish_release", "delete_draft"])
+@pytest.mark.parametrize("act", ["confirm_release", "publish_release", "delete_draft"])
 def test_it_is_sent_or_deleted_while_it_is_counted_and_the_other_tab_hears_of_it(
-    studio: Client, draft: Release, bundle: Bundle, patrons: Group, contact: Contact, page: str
+    studio: Client, draft: Release, bundle: Bundle, patrons: Group, contact: Contact, act: str
 ) -> None:
     form = filled(bundle, patrons)
     poll = poll_of(studio.post(url("compose", draft.pk), form, headers=HTMX).content.decode())
-    assert studio.post(url(page, draft.pk), form).status_code == 302
+    assert studio.post(url(act, draft.pk), form).status_code == 302
     assert studio.get(poll, headers=HTMX).headers["HX-Refresh"] == "true"
 
 
