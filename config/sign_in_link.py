@@ -39,7 +39,9 @@ def read_link(token: str) -> tuple[User, datetime | None]:
     try:
         key, seen = signing.loads(token, salt=SALT, max_age=GOOD_FOR)
         last_login = datetime.fromisoformat(seen) if seen else None
-        return User.objects.get(pk=key, last_login=last_login, is_active=True), last_login
+        # None is a value here: never signed in.
+        user = User.objects.get(pk=key, is_active=True, last_login=last_login)  # type: ignore[optional-lookup]
+        return user, last_login
     except (signing.BadSignature, User.DoesNotExist) as error:
         raise LinkSpent from error
 
@@ -47,8 +49,9 @@ def read_link(token: str) -> tuple[User, datetime | None]:
 def use_link(token: str, *, now: datetime) -> User:
     """The link's person, whose sign-in is noted. Twice, or two at once: the second gets LinkSpent."""
     user, seen = read_link(token)
-    # The row count decides: whoever writes the new time first has used the link.
-    if not User.objects.filter(pk=user.pk, last_login=seen).update(last_login=now):
+    # The row count decides: whoever writes the new time first has used the link. None is never signed in.
+    unused = User.objects.filter(pk=user.pk, last_login=seen)  # type: ignore[optional-lookup]
+    if not unused.update(last_login=now):
         raise LinkSpent
     return user
 

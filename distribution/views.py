@@ -9,7 +9,7 @@ from allauth.account.adapter import get_adapter
 from allauth.account.internal.flows.login_by_code import LoginCodeVerificationProcess
 from allauth.core import ratelimit
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -91,9 +91,9 @@ def redeemed(request: HttpRequest, ticket: str) -> HttpResponse:
 def cover(request: HttpRequest, ticket: str, bundle_id: int) -> HttpResponseBase:
     """The picture of a bundle that the ticket gives: covers have no public path of their own."""
     grant = _granted(ticket)
-    if grant and (grant.revoked_at or grant.release.recalled_at):
-        grant = None
-    given = Bundle.objects.exclude(cover="").filter(release_items__release=grant.release if grant else None)
+    if grant is None or grant.revoked_at or grant.release.recalled_at:
+        raise Http404
+    given = Bundle.objects.exclude(cover="").filter(release_items__release=grant.release)
     return serve_cover(get_object_or_404(given, pk=bundle_id))
 
 

@@ -125,7 +125,8 @@ def make_creator(ana: User, *, now: datetime) -> Creator:
 
 
 def make_group(creator: Creator, name: str, *, parent: Group | None = None, now: datetime) -> Group:
-    found = Group.objects.filter(creator=creator, parent=parent, name=name).first()
+    same_level = creator.groups.filter(parent=parent)  # type: ignore[optional-lookup]  # None: a group of its own
+    found = same_level.filter(name=name).first()
     return found or groups.create_group(creator, name=name, kind=Group.Kind.PATRONS, parent=parent, now=now)
 
 

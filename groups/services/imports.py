@@ -276,9 +276,9 @@ def _start_afresh(import_run: Import, **changes: object) -> None:
 
 def _refuse_older(import_run: Import) -> None:
     siblings = [form.key for form in FORMATS.values() if form.source == FORMATS[import_run.format].source]
-    newer = Import.objects.filter(
-        group=import_run.group, state=Import.State.DONE, format__in=siblings, as_of__gt=import_run.as_of
-    ).order_by("as_of")
+    done = Import.objects.filter(group=import_run.group, state=Import.State.DONE, format__in=siblings)
+    # Never None once it is checked.
+    newer = done.filter(as_of__gt=import_run.as_of).order_by("as_of")  # type: ignore[optional-lookup]
     if last := newer.last():
         raise OlderThanLast(
             _("“%(file)s” is newer than this file and was imported already. Going back would undo it.")

@@ -45,7 +45,7 @@ def _check(request: StudioRequest, creator: Creator, pk: int, kind: Message.Kind
         page = "studio:compose" if kind == Message.Kind.ANNOUNCEMENT else "studio:reminder"
         return redirect(page, creator.slug, pk)
     runs = DryRun.objects.select_related("message__release__creator").filter(message__kind=kind)
-    run = runs.filter(message__release=creator.releases.filter(pk=pk).first()).first()
+    run = runs.filter(message__release__in=creator.releases.filter(pk=pk)).first()
     if run is None or not _stands(run.message):
         # Another tab was quicker: the page that asks is not there any more.
         return HttpResponseClientRefresh()

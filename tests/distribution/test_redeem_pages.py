@@ -181,6 +181,18 @@ def test_the_cover_is_shown_to_who_has_the_ticket_and_to_nobody_else(
     assert client.get(reverse("redeem-cover", args=["forged", bundle.pk])).status_code == 404
 
 
+def test_the_cover_of_a_bundle_in_no_release_is_shown_to_no_forged_and_no_ended_ticket(
+    client: Client, ticket: str, release: Release
+) -> None:
+    unreleased = factories.BundleFactory.create(
+        cover=default_storage.save("covers/c.webp", ContentFile(b"RIFF"))
+    )
+    garbage = reverse("redeem-cover", args=["garbage", unreleased.pk])
+    assert client.get(garbage).status_code == 404
+    Grant.objects.update(revoked_at=release.created_at)
+    assert client.get(reverse("redeem-cover", args=[ticket, unreleased.pk])).status_code == 404
+
+
 # --- signed in with the mailed address -------------------------------------------------------------
 
 
