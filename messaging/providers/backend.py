@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import ClassVar
 
-from django.core.mail import get_connection
+from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.translation import gettext as _
 
@@ -53,12 +53,16 @@ class Backend:
 
     def _offer(self, mail: Mail) -> Answer:
         assert self._connection is not None  # noqa: S101 – for the type checker
-        outgoing = mail.for_backend()
+        try:
+            outgoing = mail.for_backend()
+        except Exception as error:
+            return Answer(Kind.REFUSED, in_one_line(error))
         try:
             sent = self._connection.send_messages([outgoing])
         except Exception as error:
             try:
-                return _answer_of(error)
+                # What nobody can turn into a mail has not left, whatever the backend says about it.
+                return _answer_of(error) if _is_a_mail(outgoing) else Answer(Kind.REFUSED, in_one_line(error))
             except NotOpen as closed:
                 self._closed = closed
                 return Answer(Kind.NOT_OFFERED, str(closed))
@@ -66,6 +70,14 @@ class Backend:
             return Answer(Kind.REFUSED, _("The mail provider did not take it."))
         status = getattr(outgoing, "anymail_status", None)
         return Answer(Kind.ACCEPTED, provider_id=str(getattr(status, "message_id", None) or "")[:200])
+
+
+def _is_a_mail(outgoing: EmailMultiAlternatives) -> bool:
+    try:
+        outgoing.message().as_bytes()
+    except Exception:
+        return False
+    return True
 
 
 def _answer_of(error: Exception) -> Answer:

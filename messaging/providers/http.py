@@ -14,7 +14,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 from urllib.parse import urljoin
 
-from anymail.exceptions import AnymailError
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.utils.module_loading import import_string
@@ -221,13 +220,13 @@ class Http:
         """The call that offers `mails`; those that cannot be written down for this provider are refused already."""
         call = Call(lane, mails)
         for mail in mails:
-            outgoing = marked(mail)
-            self.dress(outgoing)
             try:
+                outgoing = marked(mail)
+                self.dress(outgoing)
                 call.payloads.append(lane.build_message_payload(outgoing, lane.send_defaults))
                 call.answers.append(None)
-            # Bad headers and addresses are ValueErrors.
-            except (AnymailError, ValueError) as error:
+            # Whatever it is: what cannot be written down does not leave, and must not stop who does.
+            except Exception as error:
                 call.answers.append(Answer(Kind.REFUSED, in_one_line(error)))
         return call
 

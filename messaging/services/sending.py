@@ -15,7 +15,17 @@ from accounts.models import Suppression
 from accounts.services import suppress
 from messaging import breakers, gate
 from messaging.answers import count_answers
-from messaging.mail import Also, Mail, Mailing, Recipient, also_of, call_name, group_names, recipient_of
+from messaging.mail import (
+    Also,
+    Mail,
+    Mailing,
+    Recipient,
+    also_of,
+    call_name,
+    group_names,
+    recipient_of,
+    sample_recipient,
+)
 from messaging.models import Chunk, Delivery, Message
 from messaging.providers import Answer, Kind, NotOpen, Provider, SignInRefused
 from messaging.services.chain import Link, Settled, link
@@ -138,8 +148,10 @@ def _send_wave(post: _Post) -> bool:
         post.looked = time.monotonic()
     mails = _written(post, wave, now)
     post.due = post.due[len(wave) :]
-    if not mails:
+    if mails is None:
         return False
+    if not mails:
+        return True
     begun = time.monotonic()
     step = _intend(post, [one for one in wave if one.pk in mails], wave[0], now)
     ready = [delivery for delivery in wave if delivery.pk in step.offered]
@@ -166,28 +178,49 @@ def _next_wave(post: _Post, size: int) -> list[Delivery]:
     return post.due[: max(1, alone)]
 
 
-def _written(post: _Post, wave: Sequence[Delivery], now: datetime) -> dict[int, Mail]:
+def _written(post: _Post, wave: Sequence[Delivery], now: datetime) -> dict[int, Mail] | None:
     """The mails of `wave` by delivery, as they go: before the intent, so that what fails in writing leaves no doubt.
 
-    One that cannot be written fails alone; if none can, it is the message, which waits.
+    One that cannot be written fails alone. None: not even a mail to somebody made up can be, so it is the message,
+    which waits.
     """
     mails, unwritable = {}, []
     for one in wave:
         try:
-            mail = post.mailing.to(_recipient(post, one, one.offered_at or now, wave[0]))
-            mail.raw  # noqa: B018 – kept in the mail
-            mails[one.pk] = mail
+            mails[one.pk] = _write(post, _recipient(post, one, one.offered_at or now, wave[0]))
         except Exception:
             log.exception("delivery %s cannot be written", one.pk)
-            unwritable.append(one.pk)
-    if not mails:
+            unwritable.append(one)
+    if unwritable and not mails and not _could_be_written(post, unwritable[0], now):
         because = _("The mail could not be written. The people who run this site can see why.")
         _wait(post.chunk, because, seconds=DOUBTFUL_SECONDS, now=now)
-    elif unwritable:
-        Delivery.objects.filter(pk__in=unwritable, state=Delivery.State.PLANNED).update(
+        return None
+    if unwritable:
+        Delivery.objects.filter(pk__in=[one.pk for one in unwritable], state=Delivery.State.PLANNED).update(
             state=Delivery.State.FAILED, reason=Delivery.Reason.UNWRITABLE
         )
     return mails
+
+
+def _could_be_written(post: _Post, one: Delivery, now: datetime) -> bool:
+    """Whether the mail of `one` could, were it to somebody with a plain name and address.
+
+    With its own links: what cannot be made for anybody must not fail everybody, one by one.
+    """
+    probe = sample_recipient(None, group="", now=now)
+    try:
+        own = _recipient(post, one, one.offered_at or now, one)
+        _write(post, own._replace(name=probe.name, address=probe.address, group=probe.group, also=()))
+    except Exception:
+        log.exception("message %s cannot be written", post.chunk.message_id)
+        return False
+    return True
+
+
+def _write(post: _Post, recipient: Recipient) -> Mail:
+    mail = post.mailing.to(recipient)
+    mail.raw  # noqa: B018 – kept in the mail
+    return mail
 
 
 def _intend(post: _Post, wave: Sequence[Delivery], first: Delivery, now: datetime) -> Link:

@@ -129,3 +129,24 @@ def test_what_the_provider_calls_it_is_kept(mail: Mail, monkeypatch: pytest.Monk
 def test_a_backend_that_takes_none_refused_it(mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Obedient, "on_send", staticmethod(lambda _message: 0))
     assert Backend().offer([mail])[0].kind == Kind.REFUSED
+
+
+def test_what_is_no_mail_at_all_never_left(mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(message: EmailMessage) -> int:
+        message.attach("a file", "\udc80", "text/plain")
+        return len(message.message().as_bytes())
+
+    monkeypatch.setattr(Obedient, "on_send", stumble)
+    way = Backend()
+    way.open()
+    [answer] = way.offer([mail])
+    assert answer.kind == Kind.REFUSED
+
+
+def test_what_cannot_even_be_handed_over_never_left(mail: Mail) -> None:
+    broken = Mail(mail.mailing, mail.recipient._replace(unsubscribe_url=None))
+    broken.__dict__["_values"] = None
+    way = Backend()
+    way.open()
+    [answer] = way.offer([broken])
+    assert answer.kind == Kind.REFUSED

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.db import OperationalError, connection
 
 from accounts.models import Suppression
@@ -387,34 +388,62 @@ def test_who_left_or_was_taken_the_files_from_is_not_written_to(
     ]
 
 
-def test_a_mail_that_cannot_be_written_fails_alone(
-    message: Message, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+def beyond_words(contact: Contact) -> None:
+    """An address that no mail can be written to, as no rule of ours let in."""
+    Contact.objects.filter(pk=contact.pk).update(address_key="pü@example.net")
+    Delivery.objects.filter(contact=contact).update(address_key="pü@example.net")
+
+
+@pytest.mark.parametrize("wave", [1, 2, 5])
+@pytest.mark.parametrize("at", [0, 1, 4])
+def test_a_mail_that_cannot_be_written_fails_alone_however_few_go_at_once(
+    message: Message, people: list[Contact], work: Callable[..., None], wave: int, at: int
 ) -> None:
-    to = Mailing.to
-
-    def stumble(mailing: Mailing, recipient: Recipient) -> Mail:
-        if recipient.address == "p1@example.net":
-            raise ValueError("a name nobody thought of")
-        return to(mailing, recipient)
-
-    monkeypatch.setattr(Mailing, "to", stumble)
-    way = Script(wave=2)
+    beyond_words(people[at])
+    way = Script(wave=wave)
     work(way)
-    assert states() == ["accepted", "failed", "accepted", "accepted", "accepted"]
+    assert len(way.offered) == 4
+    assert states() == ["accepted"] * at + ["failed"] + ["accepted"] * (4 - at)
     assert Delivery.objects.get(state="failed").reason == "unwritable"
+    message.refresh_from_db()
+    assert message.state == Message.State.DONE
 
 
+def test_it_fails_alone_at_a_slow_rate_and_with_djangos_own_backends_too(
+    message: Message, people: list[Contact], work: Callable[..., None], settings: LazySettings
+) -> None:
+    settings.MAIL_RATE = 0.9
+    beyond_words(people[0])
+    work(Script(wave=5))
+    assert states()[0] == "failed"
+    settings.MAIL_RATE = 0
+    work()
+    assert states() == ["failed"] + ["accepted"] * 4
+
+
+@pytest.mark.parametrize("wave", [1, 2])
 def test_a_message_that_cannot_be_written_waits_and_puts_nobody_in_doubt(
-    message: Message, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    message: Message, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch, wave: int
 ) -> None:
     def stumble(mailing: Mailing, recipient: Recipient) -> Mail:
         raise ValueError("a template nobody tried")
 
     monkeypatch.setattr(Mailing, "to", stumble)
-    work(Script(wave=2))
+    work(Script(wave=wave))
     assert states() == ["planned"] * 5
     message.refresh_from_db()
     assert "could not be written" in message.waits_because
+
+
+def test_links_that_cannot_be_made_for_anybody_fail_nobody(
+    message: Message, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> str:
+        raise ValueError("no key")
+
+    monkeypatch.setattr("messaging.mail.recipients.issue_ticket", broken)
+    work(Script())
+    assert states() == ["planned"] * 5
 
 
 def test_who_is_suppressed_or_leaves_while_a_slow_chunk_is_sent_is_not_written_to(

@@ -334,6 +334,15 @@ def test_what_cannot_be_written_for_the_provider_is_refused_and_the_others_go(
     assert len(outside.mails()) == 2
 
 
+def test_one_that_raises_as_it_is_written_down_stops_nobody(
+    outside: HttpProvider, mails: Callable[..., list[Mail]]
+) -> None:
+    wave = mails("a@example.net", "b@example.net")
+    wave[0].__dict__["_values"] = None
+    assert [answer.kind for answer in opened(Resend).offer(wave)] == [Kind.REFUSED, Kind.ACCEPTED]
+    assert outside.taken() == ["b@example.net"]
+
+
 def test_a_refusal_of_the_repetition_says_nothing_of_the_call_before(
     outside: HttpProvider, mails: Callable[..., list[Mail]]
 ) -> None:
