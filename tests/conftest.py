@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 import redis
 from django.conf import LazySettings, settings
+from django.db.backends.signals import connection_created
 from django.test import Client
 
 from accounts.models import User
 from groups.models import Contact, Creator, Group
 from tests import factories
+from tests.locks import watch_locks
+
+connection_created.connect(watch_locks)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -42,7 +42,9 @@ def open_chunk(*, owner: str, now: datetime) -> Chunk | None:
         chunk.owner = owner
         Chunk.objects.filter(pk=chunk.pk).update(owner=owner, not_before=None)
         # One opening of a creator's at a time: what two of their messages owe the same person is decided once.
-        creator = Creator.objects.select_for_update(no_key=True).get(releases__messages=chunk.message_id)
+        # Their row alone: a lock on the message or its release would stop whoever pauses, redeems or trips a breaker.
+        creator_id = Message.objects.values_list("release__creator", flat=True).get(pk=chunk.message_id)
+        creator = Creator.objects.select_for_update(no_key=True).get(pk=creator_id)
         take_over(chunk)
         _drop_the_unwilling(chunk, now)
         tomorrow = ramp.hold_back(chunk, creator=creator, now=now)
