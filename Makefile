@@ -17,6 +17,9 @@ run: .venv/.run ## everything at http://127.0.0.1:8000/ until Ctrl-C, with a dem
 test: .venv/.all ## the whole suite; needs no service
 	.venv/bin/pytest -n auto
 
+test-anyday: .venv/.all ## the suite on a random day of the next five years; ANYDAY=2028-02-29T23:59:00Z for one
+	ANYDAY=$(or $(ANYDAY),random) .venv/bin/pytest -n auto
+
 test-services: .venv/.all ## the same suite, and the races, on PostgreSQL and Redis
 	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest -n auto
 
@@ -75,4 +78,4 @@ clean: ## forget the environment and everything in var/, the demo's data too
 	fi
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 
-.PHONY: help run test test-services e2e chaos chaos-short check bench screens format clean
+.PHONY: help run test test-anyday test-services e2e chaos chaos-short check bench screens format clean

@@ -1,5 +1,6 @@
 """The cast: a creator with her owner and groups, a member, and a stranger who runs a creator of his own."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,13 +10,36 @@ import redis
 from django.conf import LazySettings, settings
 from django.db.backends.signals import connection_created
 from django.test import Client
+from pytest_django import DjangoDbBlocker
 
 from accounts.models import User
 from groups.models import Contact, Creator, Group
 from tests import factories
+from tests.anyday import OtherDay, choose
 from tests.locks import watch_locks
 
 connection_created.connect(watch_locks)
+
+OTHER_DAY = pytest.StashKey[OtherDay]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """ANYDAY sets the suite's clock: to an instant, or to a random one. The workers' too, who inherit it."""
+    if wanted := os.environ.get("ANYDAY"):
+        at = choose(wanted, now=datetime.now(UTC))
+        os.environ["ANYDAY"] = at.isoformat()
+        config.stash[OTHER_DAY] = OtherDay(at)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if day := config.stash.get(OTHER_DAY, None):
+        day.leave()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    day = config.stash.get(OTHER_DAY, None)
+    again = "on another day; the same once more: make test-anyday ANYDAY={:%Y-%m-%dT%H:%M:%SZ}"
+    return [again.format(day.at)] if day else []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,6 +57,15 @@ def pytest_sessionfinish() -> None:
         with redis.Redis.from_url(settings.REDIS_URL) as left:
             for key in left.scan_iter(f"*{settings.CACHES['default']['KEY_PREFIX']}*"):
                 left.delete(key)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, pytestconfig: pytest.Config
+) -> None:
+    if day := pytestconfig.stash.get(OTHER_DAY, None):
+        with django_db_blocker.unblock():
+            day.tell_database()
 
 
 @pytest.fixture(autouse=True)
