@@ -3,18 +3,18 @@
 from datetime import datetime
 
 from django.db import connection
-from django.db.models import DateTimeField, Func
+from django.db.models import DateTimeField, Func, Value
 from django.utils import timezone
 
 
 class DbNow(Func):
-    """The statement's instant by the database's clock, to the microsecond (`now()` is the transaction's)."""
+    """`db_now` in a statement: its instant, to the microsecond (`now()` is the transaction's)."""
 
     template = "clock_timestamp()"
     output_field = DateTimeField()
 
     def as_sqlite(self, compiler, connection, **extra):  # type: ignore[no-untyped-def]
-        return "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')", []
+        return compiler.compile(Value(db_now(), output_field=DateTimeField()))
 
 
 def db_now() -> datetime:

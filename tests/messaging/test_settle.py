@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
 from django.conf import LazySettings
 from django.core.cache import cache
 from django.core.management import CommandError, call_command
@@ -335,10 +336,11 @@ def test_two_sweeps_repeat_each_call_once(
 
 @pytest.mark.parametrize("way", [RESEND, POSTMARK])
 def test_the_sweep_settles_what_it_can(
-    way: str, doubtful: Callable[..., Message], outside: HttpProvider
+    way: str, doubtful: Callable[..., Message], outside: HttpProvider, now: datetime
 ) -> None:
     doubtful("taken-500", way)
-    tasks.sweep()
+    with time_machine.travel(now + MINUTE, tick=False):
+        tasks.sweep()
     assert states() == {"accepted": 5}
     assert len(outside.mails()) == 5
 
@@ -645,21 +647,21 @@ def test_an_operator_settles_from_rotated_logs_and_is_told_in_numbers(
     relayed: tuple[Message, Recorder],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
     now: datetime,
 ) -> None:
     _message, recorder = relayed
-    monkeypatch.setattr("django.utils.timezone.now", lambda: later(now))
     old, new = tmp_path / "mail.log.1.gz", tmp_path / "mail.log"
     lines = log_of(recorder)
     old.write_bytes(gzip.compress(b"\xff\xfe broken\n" + lines[0].encode() + b"\n"))
     new.write_text("\n".join(lines[1:]))
-    call_command("sending", "settle", "--log", str(old), "--log", str(new))
+    with time_machine.travel(later(now), tick=False):
+        call_command("sending", "settle", "--log", str(old), "--log", str(new))
     assert (
         "1 were taken by the relay.\n0 were taken and came back.\n3 are still in doubt."
         in capsys.readouterr().out
     )
-    call_command("sending", "settle", "--log", str(old), "--log", str(new), "--complete")
+    with time_machine.travel(later(now), tick=False):
+        call_command("sending", "settle", "--log", str(old), "--log", str(new), "--complete")
     assert "3 were not taken and are sent again." in capsys.readouterr().out
 
 
