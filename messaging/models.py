@@ -453,8 +453,9 @@ class ProviderEvent(models.Model):
         # Sent on, or late, or come back for now: nothing is decided, but the provider has it.
         ACCEPTED = "accepted", _("on its way")
         DELIVERED = "delivered", _("delivered")
-        # The provider threw it away by a list or a rule of its own: that says nothing about the mailbox.
-        REFUSED = "refused", _("not sent on by the provider")
+        # By the provider or by the receiving side, for a reason that says nothing about the address.
+        REFUSED = "refused", _("refused")
+        # There is no such address.
         BOUNCED = "bounced", _("came back for good")
         COMPLAINED = "complained", _("reported as spam")
         OTHER = "other", _("of no consequence")

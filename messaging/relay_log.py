@@ -40,6 +40,7 @@ _POSTFIX = re.compile(r"\bpostfix[\w.-]*/(?:[\w-]+/)*([\w-]+)\[\d+\]: ([0-9A-Za-
 _STATUS = re.compile(r"\bto=<[^>]*>.*\bdsn=([0-9.]+), status=(\w+) ?(.*)")
 _EXIM_ARRIVAL = re.compile(r"\s<= ")
 _JSON_NAMES = ("message_id", "message-id", "messageId", "msgid")
+_JSON_REASONS = ("dsn", "code", "enhanced_code", "response", "reason", "error", "message")
 _REFUSALS = re.compile(r"reject|refus|fail|drop|error|discard", re.IGNORECASE)
 # So many mails at once in a relay's queue are remembered; beyond, the oldest are forgotten, which proves nothing.
 QUEUED = 1_000_000
@@ -56,7 +57,7 @@ def read(lines: Iterable[str]) -> Iterator[Seen]:
         elif (ours := _OURS.search(line)) is None:
             continue
         else:
-            seen = Seen(int(ours[1]), ours[2], _fate_of(line))
+            seen = Seen(int(ours[1]), ours[2], *_fate_of(line))
         if seen is not None:
             yield seen
 
@@ -95,20 +96,20 @@ def _begun(queue: dict[str, tuple[int, str]], name: str, said: str) -> Seen | No
     return Seen(*queue[name], Fate.BEGUN)
 
 
-def _fate_of(line: str) -> Fate:
-    """Of a line that is not Postfix's."""
+def _fate_of(line: str) -> tuple[Fate, str]:
+    """Of a line that is not Postfix's, with what it says of the reason."""
     if _EXIM_ARRIVAL.search(line):
-        return Fate.TAKEN
+        return Fate.TAKEN, ""
     start = line.find("{")
     if start < 0:
-        return Fate.NAMED
+        return Fate.NAMED, ""
     try:
         entry = json.loads(line[start:])
     except (ValueError, RecursionError):
-        return Fate.NAMED
+        return Fate.NAMED, ""
     if not isinstance(entry, dict) or not any(_OURS.search(str(entry.get(name))) for name in _JSON_NAMES):
-        return Fate.NAMED
+        return Fate.NAMED, ""
     words = " ".join(str(entry.get(name, "")) for name in ("status", "event", "action", "level"))
     if "bounced" in words:
-        return Fate.BOUNCED
-    return Fate.NAMED if _REFUSALS.search(words) else Fate.TAKEN
+        return Fate.BOUNCED, " ".join(str(entry[name]) for name in _JSON_REASONS if entry.get(name))[:280]
+    return Fate.NAMED if _REFUSALS.search(words) else Fate.TAKEN, ""

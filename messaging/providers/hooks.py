@@ -1,6 +1,7 @@
 """What mail providers tell of our mails: proved to come from them first, then read by anymail.
 
-anymail checks Mailgun's signature and the shared secret, and knows what each provider means. Not taken over: its signals
+anymail checks Mailgun's signature and the shared secret, and knows where each provider writes what; what it means is in
+`meanings`. Not taken over: its signals
 (a view calls a service here), its Resend signature (it wants a package for ten lines) and its way of confirming a
 topic of Amazon's (it wants our keys to Amazon). No signature of a topic's messages is checked: the shared secret is.
 """
@@ -11,6 +12,7 @@ import hmac
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,18 +20,18 @@ from urllib.parse import urlsplit
 
 import requests
 from anymail.exceptions import AnymailWebhookValidationFailure
-from anymail.signals import AnymailTrackingEvent, EventType, RejectReason
+from anymail.signals import AnymailTrackingEvent
 from anymail.utils import get_request_basic_auth
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
+from django.utils.dateparse import parse_datetime
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from accounts.addresses import AddressRefused, address_key
 from messaging.models import ProviderEvent
-
-Kind = ProviderEvent.Kind
+from messaging.providers.meanings import KINDS, meaning_at
 
 # A name and a password for all who sign nothing (https://anymail.dev/en/stable/tips/securing_webhooks/).
 SHARED = "WEBHOOK_SECRET"
@@ -98,43 +100,108 @@ class Hook:
     # The setting of anymail's without which it is not heard at all.
     secret: str
     view: str
-    # Whether an event of anymail's type "bounced" is one for good, from what the provider itself says.
-    for_good: Callable[[dict[str, Any]], bool]
+    # What it says of a mail, as `meanings` has it, and what the receiving side replied, if it tells that; the second
+    # argument is whom the event is about.
+    word: Callable[[dict[str, Any]], str]
+    reply: Callable[[dict[str, Any], str], str]
 
     @property
     def configured(self) -> bool:
         return bool(settings.ANYMAIL.get(self.secret))
 
 
-def _resend_for_good(event: dict[str, Any]) -> bool:
-    bounce = event["data"]["bounce"]
-    return str(bounce.get("type") or "Permanent").lower() == "permanent"
+def _amazons_word(event: dict[str, Any]) -> str:
+    name = str(event.get("eventType") or event.get("notificationType"))
+    if name == "Bounce":
+        return f"{name}/{event['bounce'].get('bounceType')}/{event['bounce'].get('bounceSubType')}"
+    if name == "Complaint":
+        told = event["complaint"]
+        return f"{name}/{told.get('complaintSubType') or told.get('complaintFeedbackType')}"
+    return name
+
+
+def _amazons_reply(event: dict[str, Any], recipient: str) -> str:
+    told = event.get("bounce", {}).get("bouncedRecipients", [])
+    theirs = [one for one in told if one["emailAddress"] == recipient]
+    return " ".join(str(one.get(name) or "") for one in theirs for name in ("status", "diagnosticCode"))
+
+
+def _amazons_moment(event: AnymailTrackingEvent) -> datetime | None:
+    """When it happened: anymail only knows when the topic told it, which may be a day later, and again."""
+    name = event.esp_event.get("eventType") or event.esp_event.get("notificationType")
+    told = event.esp_event.get(str(name).lower())
+    happened = None
+    with suppress(ValueError):
+        happened = parse_datetime(str(told.get("timestamp"))) if isinstance(told, dict) else None
+    at: datetime | None = happened or event.timestamp
+    return at
+
+
+def _resends_word(event: dict[str, Any]) -> str:
+    bounce = event["data"]["bounce"] if event["type"] == "email.bounced" else {}
+    parts = (event["type"], bounce.get("type"), bounce.get("subType"))
+    return "/".join(str(part) for part in parts if part)
+
+
+def _resends_reply(event: dict[str, Any], _recipient: str) -> str:
+    bounce = event["data"].get("bounce") or {}
+    return f"{bounce.get('diagnosticCode') or ''} {bounce.get('message') or ''}"
+
+
+def _mailguns_word(event: dict[str, Any]) -> str:
+    told = event["event-data"]
+    parts = (told["event"], told.get("severity"), told.get("reason"))
+    return "/".join(str(part) for part in parts if part)
+
+
+def _mailguns_reply(event: dict[str, Any], _recipient: str) -> str:
+    status = event["event-data"].get("delivery-status") or {}
+    return " ".join(
+        str(status.get(name) or "") for name in ("code", "enhanced-code", "message", "description")
+    )
+
+
+def _postmarks_word(event: dict[str, Any]) -> str:
+    record = event.get("RecordType")
+    if record == "SubscriptionChange":
+        return (
+            f"{record}/{event.get('SuppressionReason')}"
+            if event.get("SuppressSending", True)
+            else str(record)
+        )
+    return f"{record}/{event.get('Type')}"
 
 
 HOOKS = {
     "resend": Hook(
-        "RESEND_SIGNING_SECRET", "anymail.webhooks.resend.ResendTrackingWebhookView", _resend_for_good
+        "RESEND_SIGNING_SECRET",
+        "anymail.webhooks.resend.ResendTrackingWebhookView",
+        _resends_word,
+        _resends_reply,
     ),
     "postmark": Hook(
         SHARED,
         "anymail.webhooks.postmark.PostmarkTrackingWebhookView",
-        lambda event: "HardBounce" in (event.get("Type"), event.get("SuppressionReason")),
+        _postmarks_word,
+        lambda event, _recipient: str(event.get("Details") or ""),
     ),
-    # The temporary ones are not called bounced.
     "mailgun": Hook(
         "MAILGUN_WEBHOOK_SIGNING_KEY",
         "anymail.webhooks.mailgun.MailgunTrackingWebhookView",
-        lambda event: True,
+        _mailguns_word,
+        _mailguns_reply,
     ),
     "amazon_ses": Hook(
         SHARED,
         "anymail.webhooks.amazon_ses.AmazonSESTrackingWebhookView",
-        lambda event: bool(event["bounce"].get("bounceType") == "Permanent"),
+        _amazons_word,
+        _amazons_reply,
     ),
     "brevo": Hook(
         SHARED,
         "anymail.webhooks.brevo.BrevoTrackingWebhookView",
-        lambda event: bool(event.get("event") != "soft_bounce"),
+        lambda event: str(event.get("event")),
+        lambda event, _recipient: str(event.get("reason") or ""),
     ),
 }
 
@@ -259,15 +326,19 @@ def _told(provider: str, event: AnymailTrackingEvent, place: int | None) -> Told
         address = address_key(_clean(event.recipient, 1000))
     except AddressRefused:
         address = ""
+    hook = HOOKS[provider]
+    meaning = meaning_at(
+        provider, hook.word(event.esp_event), hook.reply(event.esp_event, event.recipient or "")
+    )
     said = " ".join(_clean(part, 300) for part in (event.description, event.mta_response) if part)
     return Told(
         event_id=_event_id(event, raw, place),
-        kind=_kind(provider, event),
-        at=event.timestamp,
+        kind=KINDS[meaning],
+        at=_amazons_moment(event) if provider == "amazon_ses" else event.timestamp,
         address=address,
         delivery=delivery,
         request=request,
-        said=said[:300],
+        said=said[:300] or str(meaning.label),
         raw=raw,
     )
 
@@ -291,32 +362,6 @@ def _about(event: AnymailTrackingEvent, raw: str) -> tuple[int | None, str]:
     if found and int(found[1]) <= _LARGEST_ID:
         return int(found[1]), found[2]
     return None, ""
-
-
-# Those that anymail does not know yet.
-_BY_NAME = {"email.failed": Kind.REFUSED, "email.suppressed": Kind.REFUSED}
-_BY_TYPE = {
-    EventType.QUEUED: Kind.ACCEPTED,
-    EventType.SENT: Kind.ACCEPTED,
-    EventType.DEFERRED: Kind.ACCEPTED,
-    EventType.DELIVERED: Kind.DELIVERED,
-    EventType.REJECTED: Kind.REFUSED,
-    EventType.FAILED: Kind.REFUSED,
-    EventType.COMPLAINED: Kind.COMPLAINED,
-}
-
-
-def _kind(provider: str, event: AnymailTrackingEvent) -> ProviderEvent.Kind:
-    if provider == "resend" and event.esp_event["type"] in _BY_NAME:
-        return _BY_NAME[event.esp_event["type"]]
-    if event.event_type == EventType.REJECTED and event.reject_reason == RejectReason.INVALID:
-        return Kind.BOUNCED
-    if event.event_type != EventType.BOUNCED:
-        return _BY_TYPE.get(event.event_type, Kind.OTHER)
-    if event.reject_reason == RejectReason.BLOCKED:
-        return Kind.REFUSED
-    # One that came back for now was taken by the provider, which may try again.
-    return Kind.BOUNCED if HOOKS[provider].for_good(event.esp_event) else Kind.ACCEPTED
 
 
 def _clean(value: object, length: int) -> str:

@@ -1,9 +1,4 @@
-"""What a reply or an exception proves; the latter by the names of what it came from, whose libraries need not be there."""
-
-import re
-
-# "5.1.1 User unknown" and its neighbours speak of the address; a bare 550 may be about us.
-_NO_SUCH_ADDRESS = re.compile(r"\b5\.1\.(?:1|2|3|6|10)\b")
+"""What an exception proves, by the names of what it came from, whose libraries need not be there."""
 
 # No connection came about, so nothing was offered: of urllib3, which `requests` and boto stand on, and of boto itself.
 _NOT_CONNECTED = {
@@ -27,11 +22,6 @@ _NEVER_LEFT = {
     "AnymailUnsupportedFeature",
     "BadHeaderError",
 }
-
-
-def names_nobody(said: str) -> bool:
-    """Whether a mail system says that there is no such mailbox."""
-    return _NO_SUCH_ADDRESS.search(said) is not None
 
 
 def never_connected(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from messaging.mail import Mail
 from messaging.providers.base import Answer, Kind, NotOpen, SignInRefused
-from messaging.providers.proof import names_nobody
+from messaging.providers.meanings import names_nobody
 
 _BROKEN = (smtplib.SMTPException, OSError)
 
@@ -123,9 +123,7 @@ class _Talk:
             self.server.send(f"RCPT TO:<{self.mail.address}>\r\n")
         code, text = self.server.getreply()
         if code not in (250, 251):
-            said = _words(text)
-            unknown = code >= 500 and names_nobody(said)
-            self._refused(Answer(_kind(code), said, code, no_such_address=unknown))
+            self._refused(_not_taken(code, _words(text)))
             return
         if not self._pipelined:
             self.server.send("DATA\r\n")
@@ -148,7 +146,7 @@ class _Talk:
             return
         if code == 421:
             self._break()
-        self.answer = Answer(_kind(code), said, code)
+        self.answer = _not_taken(code, said)
 
     def _refused(self, answer: Answer) -> None:
         """The recipient was refused. If the server heard DATA with it, its answer to that has to be heard too."""
@@ -170,6 +168,11 @@ class _Talk:
         """The connection is of no use any more; the next intent begins with a new one."""
         self.broken = True
         self.server.close()
+
+
+def _not_taken(code: int, said: str) -> Answer:
+    """What a reply says of the mail and its one recipient, at the envelope or after the content."""
+    return Answer(_kind(code), said, code, no_such_address=code >= 500 and names_nobody(f"{code} {said}"))
 
 
 def _kind(code: int) -> Kind:

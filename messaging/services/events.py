@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Max, Q
 from django.db.models.functions import Greatest
 from django.utils.translation import gettext as _
 
@@ -37,12 +37,13 @@ _BECOMES = {
     Kind.BOUNCED: Delivery.State.BOUNCED,
     Kind.COMPLAINED: Delivery.State.COMPLAINED,
 }
+# A filter's refusal may come after the receiving side has taken the mail: it is not delivered then.
 _RANK = {
     Delivery.State.SENDING: 0,
     Delivery.State.UNKNOWN: 0,
     Delivery.State.ACCEPTED: 1,
-    Delivery.State.FAILED: 2,
-    Delivery.State.DELIVERED: 3,
+    Delivery.State.DELIVERED: 2,
+    Delivery.State.FAILED: 3,
     Delivery.State.BOUNCED: 4,
     Delivery.State.COMPLAINED: 5,
 }
@@ -162,6 +163,15 @@ class _Batch:
             delivery.offered_at and event.address_key and delivery.address_key == event.address_key
         )
 
+    def silences(self, event: ProviderEvent) -> bool:
+        """Whether its address may have to be silenced: not for the echo of what its delivery has been through."""
+        delivery = self.deliveries.get(event.delivery or 0)
+        return (
+            event.kind in _SILENCES
+            and delivery is not None
+            and delivery.state != _BECOMES[ProviderEvent.Kind(event.kind)]
+        )
+
     @property
     def standing(self) -> list[ProviderEvent]:
         """Those that are about a mail of ours and are not held back."""
@@ -228,7 +238,7 @@ def _lock(ids: Collection[int], state: ProviderEvent.State) -> _Batch:
 
 def _hold_back(batch: _Batch, now: datetime) -> None:
     """Events that would silence more addresses than may be in an hour are held, and an operator is told."""
-    silencing = [event for event in batch.standing if event.kind in _SILENCES]
+    silencing = _silencing(batch)
     fresh = {event.address_key for event in silencing} - _silent({event.address_key for event in silencing})
     room = _room(len(fresh), now) if fresh else 0
     if len(fresh) <= room:
@@ -271,14 +281,24 @@ def _taken_in_a_day(now: datetime) -> int:
 
 
 def _silence(batch: _Batch, now: datetime) -> None:
-    """Who bounced for good or complained is not written to; the event that did it says so."""
+    """Whose address is not there or who complained is not written to; the event that did it says so."""
     first: dict[str, ProviderEvent] = {}
-    for event in batch.standing:
-        if event.kind in _SILENCES:
-            first.setdefault(event.address_key, event)
+    for event in _silencing(batch):
+        first.setdefault(event.address_key, event)
     for address in sorted(first.keys() - _silent(first)):
         suppress(address, _SILENCES[Kind(first[address].kind)], now=now)
         ProviderEvent.objects.filter(pk=first[address].pk).update(suppressed_at=now)
+
+
+def _silencing(batch: _Batch) -> list[ProviderEvent]:
+    """Those that silence their address: not again for what was known, nor for what was before the silence was lifted."""
+    events = [event for event in batch.standing if batch.silences(event)]
+    over = Suppression.objects.filter(address_key__in={event.address_key for event in events})
+    over = over.filter(lifted_at__isnull=False)
+    lifted = dict(over.values_list("address_key").annotate(last=Max("lifted_at")).order_by())
+    return [
+        event for event in events if event.address_key not in lifted or event.at > lifted[event.address_key]
+    ]
 
 
 def _silent(addresses: Collection[str]) -> set[str]:

@@ -24,7 +24,7 @@ from messaging.mail import Mail, Mailing, also_of, call_name, group_names, messa
 from messaging.models import Chunk, Delivery, Message
 from messaging.providers import Answer, Kind, NotOpen, provider
 from messaging.providers.http import Http
-from messaging.providers.proof import names_nobody
+from messaging.providers.meanings import names_nobody
 from messaging.providers.smtp import Smtp
 from messaging.relay_log import Fate, Seen, read
 from messaging.services.steer import reopen
@@ -308,15 +308,17 @@ def _taken(pks: Sequence[int], doubts: dict[int, _Doubt]) -> int:
 
 
 def _came_back(fates: dict[int, Seen], pks: Sequence[int], doubts: dict[int, _Doubt], now: datetime) -> int:
+    """Those whose address is not there came back for good; the others were refused, which says nothing of theirs."""
     bounced = 0
     for message_id, some in _by_message(pks, doubts):
-        number = sum(_became([pk], doubts, State.BOUNCED, fates[pk].said) for pk in some)
         nowhere = [pk for pk in some if names_nobody(fates[pk].said)]
+        refused = [pk for pk in some if pk not in nowhere]
+        gone = sum(_became([pk], doubts, State.BOUNCED, fates[pk].said) for pk in nowhere)
+        bounced += gone + sum(_became([pk], doubts, State.FAILED, fates[pk].said) for pk in refused)
         for address in Delivery.objects.filter(pk__in=nowhere).values_list("address_key", flat=True):
             suppress(address, Suppression.Reason.BOUNCE, now=now)
-        if number:
-            count_bounce(message_id, number, now=now)
-        bounced += number
+        if gone:
+            count_bounce(message_id, gone, now=now)
     return bounced
 
 

@@ -177,7 +177,7 @@ def amazon_ses(event: str, delivery: Delivery, now: datetime, /, *, number: int 
             "Bounce",
             {
                 "bounceType": "Transient",
-                "bounceSubType": "MailboxFull",
+                "bounceSubType": "General",
                 "bouncedRecipients": [{"emailAddress": address}],
             },
         ),

@@ -84,8 +84,8 @@ def numbers(message: Message) -> tuple[int, int]:
 
 AFTER = {
     "accepted": "accepted",
-    "refused": "failed",
     "delivered": "delivered",
+    "refused": "failed",
     "bounced": "bounced",
     "complained": "complained",
 }
@@ -102,8 +102,8 @@ def test_an_event_says_what_became_of_a_mail_and_settles_one_in_doubt(
     unmoved = "worker_lost" if before == "accepted" else ""
     assert list(Delivery.objects.order_by("pk").values_list("reason", flat=True)) == [
         unmoved,
-        "said of refused",
         "",
+        "said of refused",
         "said of bounced",
         "said of complained",
     ]

@@ -502,7 +502,7 @@ def test_a_mail_that_a_line_names_in_a_way_we_do_not_know_stays_in_doubt(
     assert states() == {"accepted": 2, "planned": 2, "unknown": 1}
 
 
-def test_what_came_back_is_bounced_and_a_mailbox_that_is_not_there_is_left_alone(
+def test_of_what_came_back_only_an_address_that_is_not_there_is_silenced_and_counted(
     relayed: tuple[Message, Recorder], now: datetime
 ) -> None:
     message, recorder = relayed
@@ -516,10 +516,10 @@ def test_what_came_back_is_bounced_and_a_mailbox_that_is_not_there_is_left_alone
     for bounced in (2, 0):
         found = services.settle_by_log([*log_of(recorder), *lines], now=later(now))
         assert found.bounced == bounced
-    assert states() == told() == {"accepted": 2, "bounced": 2, "unknown": 1}
+    assert states() == told() == {"accepted": 2, "bounced": 1, "failed": 1, "unknown": 1}
     assert Suppression.objects.live().values_list("address_key", flat=True).get() == "p2@example.net"
     message.refresh_from_db()
-    assert message.bounced == 2
+    assert message.bounced == 1
     assert Delivery.objects.get(address_key="p3@example.net").reason == "5.7.1 (no)"
 
 

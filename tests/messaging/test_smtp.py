@@ -98,6 +98,24 @@ def test_an_unknown_mailbox_is_suppressed_a_policy_is_not(
     assert list(Suppression.objects.values_list("address_key", flat=True)) == ["p1@example.net"]
 
 
+def test_what_a_reply_means_is_the_same_at_every_step_and_without_an_enhanced_code(
+    message: Message, server: Callable[..., Recorder], work: Callable[..., None]
+) -> None:
+    server(
+        "p0@*=rcpt:550 No such user here",
+        "p1@*=dot:550 5.1.1 no such user",
+        "p2@*=dot:450 5.1.1 no such user",
+        "p3@*=rcpt:550 5.1.1 on our blacklist",
+        "p4@*=dot:552 5.2.2 full",
+    )
+    work()
+    assert states() == ["failed", "failed", "planned", "failed", "failed"]
+    silenced = Suppression.objects.order_by("address_key").values_list("address_key", flat=True)
+    assert list(silenced) == ["p0@example.net", "p1@example.net"]
+    message.refresh_from_db()
+    assert message.bounced == 2
+
+
 def test_a_mail_refused_for_a_while_goes_out_later_and_once(
     message: Message, server: Callable[..., Recorder], work: Callable[..., None], now: datetime
 ) -> None:

@@ -95,20 +95,21 @@ SUPPRESSED = (
     [
         ("postmark", {"Type": "BadEmailAddress"}, "bounced"),
         ("postmark", {"Type": "ManuallyDeactivated"}, "refused"),
-        ("postmark", {"RecordType": "SubscriptionChange", "SuppressionReason": "HardBounce"}, "bounced"),
+        ("postmark", {"RecordType": "SubscriptionChange", "SuppressionReason": "HardBounce"}, "refused"),
+        ("postmark", {"RecordType": "SubscriptionChange", "SuppressSending": False}, "other"),
         ("postmark", {"RecordType": "SubscriptionChange", "SuppressionReason": "ManualSuppression"}, "other"),
         ("postmark", {"RecordType": "Somersault"}, "other"),
         ("brevo", {"event": "invalid_email"}, "bounced"),
         ("brevo", {"event": "error"}, "refused"),
         ("brevo", {"event": "deferred"}, "accepted"),
-        ("mailgun", {"reason": "suppress-bounce"}, "bounced"),
+        ("mailgun", {"reason": "suppress-bounce"}, "refused"),
         (
             "amazon_ses",
             {"bounce": {"bounceType": "Undetermined", "bounceSubType": "Undetermined"}},
             "accepted",
         ),
         ("amazon_ses", {"eventType": "Rendering Failure", "failure": {"errorMessage": "no"}}, "refused"),
-        ("amazon_ses", {"eventType": "DeliveryDelay"}, "other"),
+        ("amazon_ses", {"eventType": "DeliveryDelay"}, "accepted"),
     ],
 )
 def test_what_providers_call_by_names_of_their_own_is_told_apart(
