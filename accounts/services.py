@@ -13,11 +13,13 @@ from django.core.mail import EmailMultiAlternatives, get_connection
 from django.db import transaction
 from django.db.models import F
 from django.template.loader import render_to_string
+from django.utils.translation import gettext as _
 
 from accounts.addresses import AddressRefused, address_key
 from accounts.models import AuditEvent, Letter, Suppression, User
 from rows.clock import db_now
 from rows.lease import take_lease
+from rows.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +178,32 @@ def alarm(subject: str, text: str, *, dedupe_key: str, now: datetime) -> None:
             post_letter("alarm", address, subject=subject, text=text, dedupe_key=key, now=now)
         except AddressRefused as refused:
             log.error("ALARM_TO: %s", refused)
+
+
+def tell_of_trouble(row: Work, *, now: datetime) -> None:
+    """An operator knows that the work on `row` keeps going wrong, what it said and when it is tried again.
+
+    Once for each attempt and row; twice for the same attempt: nothing.
+    """
+    kind = row._meta.verbose_name
+    words = {
+        "kind": kind,
+        "number": row.pk,
+        "row": row,
+        "attempts": row.attempts,
+        "error": row.last_error,
+        "again": f"{row.not_before:%Y-%m-%d %H:%M}" if row.not_before else "-",
+    }
+    alarm(
+        _("Work on a %(kind)s keeps going wrong") % words,
+        _(
+            "%(kind)s %(number)s (“%(row)s”) went wrong %(attempts)s times in a row. The last time it said: %(error)s\n\n"
+            "It is tried again at %(again)s UTC. Everything else goes on. The log has the rest."
+        )
+        % words,
+        dedupe_key=f"trouble {row._meta.label_lower} {row.pk} {row.attempts} {now:%Y-%m-%d}",
+        now=now,
+    )
 
 
 def _addresses_of_admins() -> list[str]:

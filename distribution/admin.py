@@ -30,7 +30,18 @@ class ReleaseAudienceInline(ReadOnlyInline):
 
 @admin.register(Release)
 class ReleaseAdmin(ReadOnlyAdmin):
-    list_display = ["title", "creator", "state", "rule", "publish_at", "granted", "held", "recalled_at"]
+    list_display = [
+        "title",
+        "creator",
+        "state",
+        "rule",
+        "publish_at",
+        "granted",
+        "held",
+        "recalled_at",
+        "attempts",
+        "last_error",
+    ]
     list_filter = ["state", "rule"]
     search_fields = ["title", "creator__name"]
     list_select_related = ["creator"]

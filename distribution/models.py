@@ -10,10 +10,10 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import User
 from groups.models import Contact, Creator, Group
 from library.models import Bundle, BundleVersion
-from rows.lease import Lease, LeaseQuerySet
+from rows.work import Work, WorkQuerySet
 
 
-class ReleaseQuerySet(LeaseQuerySet["Release"]):
+class ReleaseQuerySet(WorkQuerySet["Release"]):
     def run_by(self, user: User) -> Self:
         return self.filter(creator__staff__user=user)
 
@@ -39,7 +39,7 @@ class ReleaseQuerySet(LeaseQuerySet["Release"]):
         )
 
 
-class Release(Lease):
+class Release(Work):
     """Bundles for an audience at a time."""
 
     class Rule(models.TextChoices):

@@ -7,34 +7,54 @@ from django.conf import settings
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from accounts.services import tell_of_trouble
 from distribution import services
 from distribution.models import Release
-from rows.clock import db_now
+from rows.work import Sweep
 
 log = logging.getLogger(__name__)
 
 
+def _tell(release: Release) -> None:
+    tell_of_trouble(release, now=timezone.now())
+
+
+# None is ever given up: what somebody is entitled to, or has to lose, is tried until it is done.
+GIVING = Sweep(
+    due=Release.objects.due,
+    work=lambda pk: services.fan_out_grants(pk, now=timezone.now()),
+    tell=_tell,
+)
+WELCOMING = Sweep(
+    due=lambda now: Release.objects.behind(),
+    work=lambda pk: services.extend_to_late_joiners(pk, now=timezone.now()),
+    tell=_tell,
+)
+TAKING_BACK = Sweep(
+    due=lambda now: Release.objects.being_taken_back(),
+    work=lambda pk: services.take_back_release(pk, now=timezone.now()),
+    tell=_tell,
+)
+
+
 @shared_task
 def sweep() -> None:
-    """Every 15 seconds: releases that are due, those a lost worker left, those that late joiners wait for.
+    """Every 15 seconds: releases that are due, those a lost worker left, those to be taken back, late joiners.
 
     Done here and not rung for: that would need a broker.
     """
-    unleased = Release.objects.unleased(db_now())
-    for release_id in list(unleased.due(timezone.now()).values_list("pk", flat=True)):
-        services.fan_out_grants(release_id, now=timezone.now())
-    for release_id in list(unleased.behind().values_list("pk", flat=True)):
-        services.extend_to_late_joiners(release_id, now=timezone.now())
+    for each in (TAKING_BACK, GIVING, WELCOMING):
+        each.run()
 
 
 @shared_task
 def give_release(release_id: int) -> None:
-    services.fan_out_grants(release_id, now=timezone.now())
+    GIVING.run(only=release_id)
 
 
 @shared_task
 def take_back(release_id: int) -> None:
-    services.take_back_release(release_id, now=timezone.now())
+    TAKING_BACK.run(only=release_id)
 
 
 def wake_release(release_id: int) -> None:

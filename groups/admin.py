@@ -96,7 +96,18 @@ class MembershipAdmin(ReadOnlyAdmin):
 
 @admin.register(Import)
 class ImportAdmin(ReadOnlyAdmin):
-    list_display = ["file_name", "group", "format", "state", "as_of", "by", "created_at", "done_at"]
+    list_display = [
+        "file_name",
+        "group",
+        "format",
+        "state",
+        "as_of",
+        "by",
+        "created_at",
+        "done_at",
+        "attempts",
+        "last_error",
+    ]
     list_filter = ["state", "format"]
     list_select_related = ["group", "by"]
     search_fields = ["file_name", "group__creator__name"]

@@ -11,7 +11,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from rows.lease import Lease, LeaseQuerySet
+from rows.work import Work, WorkQuerySet
 
 
 class CreatorQuerySet(models.QuerySet["Creator"]):
@@ -200,7 +200,7 @@ class OutsideId(models.Model):
         return f"{self.source} {self.value}"
 
 
-class ImportQuerySet(LeaseQuerySet["Import"]):
+class ImportQuerySet(WorkQuerySet["Import"]):
     def run_by(self, user: User) -> Self:
         return self.filter(group__creator__staff__user=user)
 
@@ -209,7 +209,7 @@ class ImportQuerySet(LeaseQuerySet["Import"]):
         return self.filter(state__in=[Import.State.CHECKING, Import.State.APPLYING])
 
 
-class Import(Lease):
+class Import(Work):
     """One file of members for one main group: recognised, checked (the dry run), then applied in pages."""
 
     class State(models.TextChoices):

@@ -6,24 +6,31 @@ from celery import shared_task
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from accounts.services import tell_of_trouble
 from groups import services
 from groups.models import Import
-from rows.clock import db_now
+from rows.work import Sweep
 
 log = logging.getLogger(__name__)
+
+
+def _bring_on(import_id: int) -> None:
+    services.check_import(import_id, now=timezone.now())
+    services.apply_import(import_id, now=timezone.now())
+
+
+IMPORTING = Sweep(
+    due=lambda now: Import.objects.underway().order_by("pk"),
+    work=_bring_on,
+    tell=lambda run: tell_of_trouble(run, now=timezone.now()),
+    give_up=services.give_up_import,
+)
 
 
 @shared_task
 def sweep() -> None:
     """Every 15 seconds, and whenever an import is asked for: bring on those that no worker holds."""
-    due = Import.objects.underway().unleased(db_now()).order_by("pk").values_list("pk", flat=True)
-    for import_id in list(due):
-        try:
-            services.check_import(import_id, now=timezone.now())
-            services.apply_import(import_id, now=timezone.now())
-        except Exception:
-            # One broken import must not keep the others waiting; its lease lapses and it is tried again.
-            log.exception("import %s", import_id)
+    IMPORTING.run()
 
 
 def wake() -> None:

@@ -69,7 +69,7 @@ class BlobAdmin(ReadOnlyAdmin):
 
 @admin.register(Upload)
 class UploadAdmin(ReadOnlyAdmin):
-    list_display = ["path", "bundle", "size", "state", "reason", "touched_at", "lease_until"]
+    list_display = ["path", "bundle", "size", "state", "reason", "touched_at", "attempts", "last_error"]
     list_filter = ["state"]
     search_fields = ["path", "bundle__title"]
     list_select_related = ["bundle"]

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from groups.models import Creator
-from rows.lease import Lease, LeaseQuerySet
+from rows.work import Work, WorkQuerySet
 
 
 class BundleQuerySet(models.QuerySet["Bundle"]):
@@ -114,13 +114,17 @@ class File(models.Model):
         return self.path
 
 
-class UploadQuerySet(LeaseQuerySet["Upload"]):
+class UploadQuerySet(WorkQuerySet["Upload"]):
     def running(self) -> Self:
         """Neither placed nor given up: what keeps a version from being sealed."""
         return self.filter(state__in=[Upload.State.OPEN, Upload.State.VERIFYING])
 
+    def to_check(self) -> Self:
+        """Those that wait for a worker, oldest first."""
+        return self.filter(state=Upload.State.VERIFYING).order_by("touched_at")
 
-class Upload(Lease):
+
+class Upload(Work):
     """A file on its way into a bundle, in parts (S3 multipart semantics), until it is verified and becomes a File."""
 
     class State(models.TextChoices):

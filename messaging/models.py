@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from distribution.models import Grant, Release
 from groups.models import Contact, Creator, Group
 from rows.lease import Lease, LeaseQuerySet
+from rows.work import Work, WorkQuerySet
 
 
 class MessageQuerySet(LeaseQuerySet["Message"]):
@@ -24,9 +25,9 @@ class MessageQuerySet(LeaseQuerySet["Message"]):
         return self.filter(state=Message.State.RUNNING)
 
     def to_clear(self) -> Self:
-        """Cancelled ones with a chunk still open."""
-        still_open = Exists(Chunk.objects.filter(message=OuterRef("pk"), state=Chunk.State.OPEN))
-        return self.filter(still_open, state=Message.State.CANCELLED)
+        """Cancelled ones with a chunk still open, or with somebody still held for a digest."""
+        still_open = Q(Exists(Chunk.objects.filter(message=OuterRef("pk"), state=Chunk.State.OPEN)))
+        return self.filter(still_open | Q(held__gt=0), state=Message.State.CANCELLED)
 
     def announcing(self, releases: Iterable[Release]) -> Self:
         return self.filter(kind=Message.Kind.ANNOUNCEMENT, release__in=releases)
@@ -115,7 +116,13 @@ class Message(Lease):
         return self.subject or str(_("Message without a subject"))
 
 
-class DryRun(Lease):
+class DryRunQuerySet(WorkQuerySet["DryRun"]):
+    def asked(self) -> Self:
+        """Those of a draft that are not counted yet, first asked first."""
+        return self.filter(done_at=None, message__state=Message.State.DRAFT).order_by("asked_at")
+
+
+class DryRun(Work):
     """A draft's dry run (R3) that is too large to be counted while a page is made: a worker counts it, page by page."""
 
     message = models.OneToOneField(
@@ -132,7 +139,7 @@ class DryRun(Lease):
     cursor = models.PositiveBigIntegerField(default=0)
     done_at = models.DateTimeField(null=True)
 
-    objects = LeaseQuerySet.as_manager()
+    objects = DryRunQuerySet.as_manager()
 
     class Meta:
         indexes = [

@@ -15,11 +15,13 @@ from django.db import OperationalError as DatabaseAway
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from accounts.services import tell_of_trouble
 from distribution.services import fan_out_grants
 from messaging import gate, services
 from messaging.models import Chunk, DryRun, Message
 from messaging.providers import provider
 from rows.clock import db_now
+from rows.work import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,13 @@ _sending = threading.Lock()
 def _stop_sending(**_kwargs: object) -> None:
     """A worker that is asked to go ends between two mails: nothing is left in doubt."""
     _going_down.set()
+
+
+COUNTING = Sweep(
+    due=lambda now: DryRun.objects.asked(),
+    work=lambda pk: services.count_dry_run(pk, now=timezone.now()),
+    tell=lambda run: tell_of_trouble(run, now=timezone.now()),
+)
 
 
 @shared_task
@@ -104,13 +113,7 @@ def _watch() -> None:
 
 
 def _count_asked() -> None:
-    asked = (
-        DryRun.objects.filter(done_at=None, message__state=Message.State.DRAFT)
-        .unleased(db_now())
-        .order_by("asked_at")
-    )
-    for message_id in asked.values_list("pk", flat=True):
-        _do(_count, message_id)
+    COUNTING.run()
 
 
 def _settle() -> None:
@@ -149,7 +152,7 @@ def send() -> None:
 @shared_task
 def count_dry_run(message_id: int) -> None:
     """The dry run of one large draft. On a queue of its own kind: somebody looks at it and waits."""
-    _count(message_id)
+    COUNTING.run(only=message_id)
 
 
 def wake_dry_run(message_id: int) -> None:
@@ -179,10 +182,6 @@ def _advance(message_id: int) -> None:
     services.plan_deliveries(message_id, now=now)
     services.begin_sending(message_id, now=now)
     services.finish_message(message_id, now=now)
-
-
-def _count(message_id: int) -> None:
-    services.count_dry_run(message_id, now=timezone.now())
 
 
 def _keep_every_commit() -> None:

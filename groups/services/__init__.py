@@ -1,7 +1,7 @@
 """What may be done to creators, groups, contacts, memberships and imports."""
 
 from groups.services.applying import apply_import
-from groups.services.checking import check_import
+from groups.services.checking import check_import, give_up_import
 from groups.services.contacts import (
     AddressSuppressed,
     AddressTaken,
@@ -40,6 +40,7 @@ __all__ = [
     "create_creator",
     "create_group",
     "end_membership",
+    "give_up_import",
     "gone_memberships",
     "live_memberships",
     "open_import",

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from django.core.files.storage import default_storage
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, F
 from django.utils.translation import gettext as _
 
 from groups.imports.formats import Field, plain
@@ -185,6 +185,25 @@ def _refuse(import_run: Import, reason: str) -> None:
     Import.objects.filter(pk=import_run.pk, epoch=import_run.epoch).update(
         state=Import.State.REFUSED, reason=reason, lease_until=None
     )
+
+
+def give_up_import(import_run: Import) -> bool:
+    """An import whose work keeps going wrong is refused and says how far it is. What it applied stays applied.
+
+    Returns whether this call did that; twice, or when it was brought on meanwhile: False, nothing changes.
+    """
+    if import_run.state == Import.State.APPLYING:
+        reason = _(
+            "Something on our side went wrong each time. The file is applied up to line %(line)d, and that stays. Import it "
+            "again to go on: what is done is not done twice."
+        ) % {"line": import_run.cursor}
+    else:
+        reason = _(
+            "Something on our side went wrong each time this file was checked. Nothing was changed. Upload it again."
+        )
+    underway = Import.objects.underway().filter(pk=import_run.pk, epoch=import_run.epoch)
+    refused = {"state": Import.State.REFUSED, "reason": reason, "lease_until": None}
+    return bool(underway.update(**refused, epoch=F("epoch") + 1))
 
 
 def _batches(rows: Iterator[_T], size: int) -> Iterator[list[_T]]:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
@@ -25,8 +26,8 @@ from library.services.versions import (
 )
 from library.storage import Part, PartsDiffer, Readable, StorageDown, UploadGone, storage
 from library.zips import Reader, is_program
-from rows.clock import db_now
-from rows.lease import end_lease, keep_lease, take_lease
+from rows.lease import keep_lease, take_lease
+from rows.work import put_off
 
 log = logging.getLogger(__name__)
 
@@ -171,9 +172,9 @@ def verify_upload(upload_id: int, *, now: datetime) -> Upload.State:
         kept_key = _place(upload, sha256, finding, now=now)
     except _LeaseLost:
         return State.VERIFYING
-    except (StorageDown, FileNotFoundError) as error:
+    except StorageDown as error:
         log.warning("upload %s waits: %s", upload.pk, type(error).__name__)
-        end_lease(upload)
+        put_off(upload, error)
         return State.VERIFYING
     except (FileRefused, NameTaken, BundleArchived, PartsDiffer, UploadGone) as refusal:
         if not _finish(upload, State.REFUSED, reason=str(refusal)[:300], now=now):
@@ -183,6 +184,21 @@ def verify_upload(upload_id: int, *, now: datetime) -> Upload.State:
     if kept_key != upload.storage_key:
         storage().delete(upload.storage_key)
     return State.DONE
+
+
+def give_up_upload(upload: Upload, *, now: datetime) -> bool:
+    """An upload whose check keeps going wrong is refused, in words, and its bytes are gone.
+
+    Returns whether this call did that; twice, or when it was checked meanwhile: False, nothing changes.
+    """
+    waiting = Upload.objects.filter(pk=upload.pk, state=State.VERIFYING, epoch=upload.epoch)
+    reason = _("We could not check this file: something on our side went wrong each time. Upload it again.")
+    if not waiting.update(
+        state=State.REFUSED, reason=reason, touched_at=now, lease_until=None, epoch=F("epoch") + 1
+    ):
+        return False
+    _drop_bytes(upload)
+    return True
 
 
 def cancel_upload(upload: Upload, *, now: datetime) -> None:
@@ -297,9 +313,3 @@ def _drop_bytes(upload: Upload) -> None:
         storage().delete(upload.storage_key)
     except StorageDown:
         log.warning("the bytes of upload %s stay for now", upload.pk)
-
-
-def due_for_checking() -> list[int]:
-    """Uploads that wait for a worker, oldest first: read by the sweep."""
-    waiting = Upload.objects.filter(state=State.VERIFYING).unleased(db_now())
-    return list(waiting.order_by("touched_at").values_list("pk", flat=True)[:200])

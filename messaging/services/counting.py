@@ -42,6 +42,9 @@ def ask_dry_run(message: Message, *, now: datetime, at: datetime | None = None) 
         "counts": {},
         "cursor": 0,
         "done_at": None,
+        "attempts": 0,
+        "not_before": None,
+        "last_error": "",
     }
     with transaction.atomic():
         # Who deletes or confirms it locks it first, too.

@@ -45,6 +45,8 @@ def watch(now: datetime) -> list[int]:
         _tell(message, now)
     for release in _not_given(now):
         _tell_of_release(release, now)
+    for release in _not_taken_back(now):
+        _tell_of_recall(release, now)
     return [message.pk for message in marked]
 
 
@@ -108,6 +110,13 @@ def _not_given(now: datetime) -> list[Release]:
     return list(due.exclude(Exists(speaks)).select_related("creator"))
 
 
+def _not_taken_back(now: datetime) -> list[Release]:
+    """Recalled releases that nobody takes out of the libraries."""
+    lapsed = Q(lease_until=None) | Q(lease_until__lt=db_now() - LONG)
+    recalled = Release.objects.being_taken_back().filter(lapsed, recalled_at__lte=now - LONG)
+    return list(recalled.select_related("creator"))
+
+
 def _tell(message: Message, now: datetime) -> None:
     tallies = message.chunks.filter(state=Chunk.State.OPEN).values_list("tally", flat=True)
     planned = sum(tally.get("planned", 0) for tally in tallies)
@@ -151,5 +160,24 @@ def _tell_of_release(release: Release, now: datetime) -> None:
         },
         # Where it stood: if it moved and stands again, that is told too.
         dedupe_key=f"not given {release.pk} {release.cursor}",
+        now=now,
+    )
+
+
+def _tell_of_recall(release: Release, now: datetime) -> None:
+    alarm(
+        _("“%(title)s” is not taken back") % {"title": release.title},
+        _(
+            "Release %(number)s of %(creator)s (“%(title)s”) was recalled at %(recalled)s UTC, is in libraries still, and nobody "
+            "works on it.\n\nLook whether a mail worker runs and what it logs: %(url)s/admin/distribution/release/%(number)s/."
+        )
+        % {
+            "number": release.pk,
+            "creator": release.creator.name,
+            "title": release.title,
+            "recalled": f"{release.recalled_at:%Y-%m-%d %H:%M}",
+            "url": settings.SITE_URL,
+        },
+        dedupe_key=f"not taken back {release.pk} {release.cursor}",
         now=now,
     )

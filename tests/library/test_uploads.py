@@ -22,6 +22,7 @@ from library.names import NameRefused
 from library.services import uploads
 from library.services.downloads import Package
 from library.storage import DiskStorage, Part, PartDamaged, StorageDown, storage
+from rows.clock import db_now
 from tests import factories
 
 State = Upload.State
@@ -260,6 +261,10 @@ def test_what_is_checked_already_cannot_be_cancelled(bundle: Bundle, place: Send
 # --- workers that are killed, stalled or late -----------------------------------------------------
 
 
+def waiting_for_a_check() -> list[Upload]:
+    return list(Upload.objects.to_check().ready(db_now()))
+
+
 def test_a_killed_workers_check_is_taken_over_from_the_start(
     bundle: Bundle, send: Send, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,9 +278,9 @@ def test_a_killed_workers_check_is_taken_over_from_the_start(
         with pytest.raises(KeyboardInterrupt):
             services.verify_upload(upload.pk, now=now)
     assert services.verify_upload(upload.pk, now=now) == State.VERIFYING, "its lease still runs"
-    assert uploads.due_for_checking() == []
+    assert not waiting_for_a_check()
     Upload.objects.update(lease_until=now - timedelta(days=400))
-    assert uploads.due_for_checking() == [upload.pk]
+    assert waiting_for_a_check() == [upload]
     assert services.verify_upload(upload.pk, now=now) == State.DONE
     assert File.objects.count() == 1
 
@@ -327,7 +332,9 @@ def test_a_store_that_is_down_only_delays_the_check(
     with monkeypatch.context() as patch:
         patch.setattr(DiskStorage, "complete", down)
         assert services.verify_upload(upload.pk, now=now) == State.VERIFYING
-    assert uploads.due_for_checking() == [upload.pk]
+    assert not waiting_for_a_check(), "not at once again: a minute later"
+    Upload.objects.update(not_before=db_now() - timedelta(seconds=1))
+    assert waiting_for_a_check() == [upload]
     assert services.verify_upload(upload.pk, now=now) == State.DONE
 
 

@@ -8,6 +8,7 @@ from django.conf import LazySettings
 
 from accounts.models import Letter, User
 from distribution.models import Release
+from distribution.services import recall_release
 from groups.models import Contact
 from groups.services import pause_creator
 from messaging import gate, services
@@ -159,3 +160,23 @@ def test_a_release_without_a_message_that_nobody_gives_is_told_of_once(
     services.watch(now + 11 * MINUTE)
     (text,) = alarms()
     assert "3 people have it" in text
+
+
+def test_a_recall_that_nobody_goes_on_with_is_told_of_once(
+    message: Message, owner: User, now: datetime
+) -> None:
+    release = message.release
+    recall_release(release, because="It broke.", by=owner, now=now)
+    services.watch(now + 9 * MINUTE)
+    assert told_of_recalls() == []
+    for minute in (11, 12):
+        services.watch(now + minute * MINUTE)
+    assert len(told_of_recalls()) == 1
+    assert f"Release {release.pk}" in told_of_recalls()[0]
+    Release.objects.update(cursor=1, lease_until=db_now() + MINUTE)
+    services.watch(now + 13 * MINUTE)
+    assert len(told_of_recalls()) == 1, "somebody works on it"
+
+
+def told_of_recalls() -> list[str]:
+    return [text for text in alarms() if "in libraries still" in text]
