@@ -4,15 +4,24 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('messaging', '0004_large_dry_runs'),
+        ("messaging", "0004_large_dry_runs"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='providerevent',
-            name='kind',
-            field=models.CharField(choices=[('accepted', 'on its way'), ('delivered', 'delivered'), ('refused', 'refused'), ('bounced', 'came back for good'), ('complained', 'reported as spam'), ('other', 'of no consequence')], max_length=12),
+            model_name="providerevent",
+            name="kind",
+            field=models.CharField(
+                choices=[
+                    ("accepted", "on its way"),
+                    ("delivered", "delivered"),
+                    ("refused", "refused"),
+                    ("bounced", "came back for good"),
+                    ("complained", "reported as spam"),
+                    ("other", "of no consequence"),
+                ],
+                max_length=12,
+            ),
         ),
     ]

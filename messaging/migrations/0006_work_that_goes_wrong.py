@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("messaging", "0004_large_dry_runs"),
+        ("messaging", "0005_what_events_mean"),
     ]
 
     operations = [
