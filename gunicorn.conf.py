@@ -28,6 +28,10 @@ graceful_timeout = 10
 timeout = 60
 keepalive = 5
 control_socket_disable = True
+# Whether a proxy is believed is BEHIND_PROXY's word alone (config.proxy): gunicorn by itself would take https, and a
+# path, from whoever sits on this machine.
+secure_scheme_headers = {}
+forwarder_headers = ""
 
 
 def on_starting(server):

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from email import message_from_binary_file, policy
 from email.message import EmailMessage
 from email.parser import BytesHeaderParser
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from csp.decorators import csp_replace
 from django.apps import AppConfig
@@ -24,10 +24,13 @@ from django.core.mail import EmailMessage as OutgoingMail
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.request import split_domain_port
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_safe
+
+from config.proxy import PROXIED, read_address
 
 MAILS_A_PAGE = 50
 LONGEST_NAME = 100
@@ -136,12 +139,17 @@ def path_of(name: str) -> Path:
 
 
 def only_here(request: HttpRequest) -> None:
-    """404 unless this is the machine's own browser: elsewhere the page does not exist."""
-    try:
-        near = ip_address(request.META["REMOTE_ADDR"]).is_loopback
-    except ValueError:
-        near = False
-    if not (settings.MAILBOX and near):
+    """404 unless this is the machine's own browser: elsewhere the page does not exist.
+
+    A proxy on this machine is near too, and may rewrite Host: whoever comes through one is not (the plainest add no
+    header, but speak HTTP/1.0). And a page elsewhere whose name was made to lead here asks by that name.
+    """
+    peer = read_address(request.META.get("REMOTE_ADDR", ""))
+    straight = peer is not None and peer.is_loopback and not any(name in request.META for name in PROXIED)
+    straight = straight and request.META.get("SERVER_PROTOCOL") != "HTTP/1.0"
+    host = split_domain_port(request.get_host())[0].strip("[]")
+    by_our_name = host in {urlsplit(settings.SITE_URL).hostname, "localhost", "127.0.0.1", "::1"}
+    if not (settings.MAILBOX and straight and by_our_name):
         raise Http404
 
 

@@ -14,10 +14,8 @@ from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from config.proxy import PROXIED
 from messaging.figures import Figures, figures
-
-# A proxy puts at least one of these before it, and then the address is the proxy's.
-PROXIED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA")
 
 GAUGES = {
     "gate_locked": "1 if an operator has to unlock sending.",

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import environ
 from csp.constants import NONCE, NONE, SELF
 
+from config.proxy import SCHEME, Believed
+
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.read_env(BASE_DIR / ".env")
@@ -88,6 +90,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.proxy.believe_the_proxy",
     "config.middleware.believe_no_claims",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -212,6 +215,9 @@ ACCOUNT_LOGIN_BY_CODE_ENABLED = True
 ACCOUNT_PASSWORD_RESET_BY_CODE_ENABLED = True
 # Digits only: a phone shows its number pad. Three wrong guesses end a code.
 ALLAUTH_USER_CODE_FORMAT = {"numeric": True, "length": 6, "dashed": False}
+# Of many guesses at one password, as of letters to one address (accounts.services), a day takes few. What answers by
+# the page for 429 is a minute's limit: config.views.too_often says so.
+ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,5/5m/key,40/d/key"}
 ACCOUNT_EMAIL_NOTIFICATIONS = False
 ACCOUNT_UNIQUE_EMAIL = True
 ACCOUNT_SESSION_REMEMBER = True
@@ -361,8 +367,10 @@ SECURE_HSTS_PRELOAD = _https
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 # Who may read /metrics: whoever carries this; empty: only this machine.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
-if env.bool("BEHIND_PROXY", default=False):
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# One word decides whether a proxy is believed, for the scheme and for who asks alike.
+PROXIES = Believed(env.str("BEHIND_PROXY", default="false"))
+if PROXIES.anybody:
+    SECURE_PROXY_SSL_HEADER = (SCHEME, "https")
 SECURE_REFERRER_POLICY = "same-origin"
 # For browsers that do not know frame-ancestors (below), which lets our own previews stand in our own pages.
 X_FRAME_OPTIONS = "DENY"

@@ -13,6 +13,8 @@ admin.site.site_header = admin.site.site_title = _("Largesse administration")
 admin.site.unregister([PermissionGroup, EmailAddress])
 
 handler400, handler403, handler404 = map(views.refusal_page, (400, 403, 404))
+# Called by allauth.
+handler429 = views.too_often
 
 urlpatterns = [
     path("", views.home, name="home"),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 
 from groups.models import Creator
@@ -27,3 +27,31 @@ def refusal_page(status: int) -> Callable[[HttpRequest, Exception], HttpResponse
         return render(request, f"{status}.html", {"exception": why}, status=status)
 
     return page
+
+
+# What a limit of a minute asks for. Allauth does not say which of its limits was reached; none that answers by this
+# page is longer (settings: ACCOUNT_RATE_LIMITS), and the longer ones say their own time.
+A_MINUTE = 60
+KEPT_FIELDS, KEPT_LETTERS = 200, 100_000
+NEVER_KEPT = ("csrfmiddlewaretoken", "password", "code")
+
+
+def too_often(request: HttpRequest, *, seconds: int = A_MINUTE, why: str = "") -> HttpResponse:
+    """Says when to come again, and keeps what was typed: one press sends it once more. `why` is safe to show."""
+    minutes = -(-seconds // 60)
+    context = {"why": why, "minutes": minutes, "hours": -(-minutes // 60), "kept": typed(request.POST)}
+    answer = render(request, "429.html", context, status=429)
+    answer["Retry-After"] = str(seconds)
+    return answer
+
+
+def typed(form: QueryDict) -> list[tuple[str, str]]:
+    """What a form sent that may stand in a page again: no password, no code; nothing at all of what is very large."""
+    kept = [
+        (name, value)
+        for name, values in form.lists()
+        if not any(secret in name for secret in NEVER_KEPT)
+        for value in values
+    ]
+    small = len(kept) <= KEPT_FIELDS and sum(len(value) for _name, value in kept) <= KEPT_LETTERS
+    return kept if small else []

@@ -95,6 +95,19 @@ def test_elsewhere_the_mailbox_does_not_exist(kept_here: Path, settings: LazySet
     assert Client().get(f"/mailbox/{path}").status_code == 200
     assert Client(REMOTE_ADDR="192.0.2.7").get(f"/mailbox/{path}").status_code == 404
     assert Client(REMOTE_ADDR="").get(f"/mailbox/{path}").status_code == 404
+    settings.ALLOWED_HOSTS = ["*"]
+    for through_a_proxy in (
+        {"HTTP_X_FORWARDED_FOR": "127.0.0.1"},
+        {"HTTP_X_FORWARDED_PROTO": "http"},
+        {"HTTP_X_FORWARDED_HOST": "testserver"},
+        {"HTTP_X_REAL_IP": "127.0.0.1"},
+        {"HTTP_FORWARDED": "for=127.0.0.1"},
+        {"HTTP_VIA": "1.1 somewhere"},
+        {"SERVER_PROTOCOL": "HTTP/1.0"},
+        {"HTTP_HOST": "rebound.example"},
+    ):
+        assert Client(**through_a_proxy).get(f"/mailbox/{path}").status_code == 404, through_a_proxy
+    assert Client(HTTP_HOST="[::1]:8000", REMOTE_ADDR="::1").get(f"/mailbox/{path}").status_code == 200
     settings.MAILBOX = False
     assert Client().get(f"/mailbox/{path}").status_code == 404
 
