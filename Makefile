@@ -6,7 +6,8 @@ export UV_LINK_MODE := copy
 PY := .venv/bin/python
 # A walk over every page is one test.
 E2E := -m e2e -o faulthandler_timeout=1500
-REAL := set -a; . ./.env.example; set +a; VAR_DIR=$$(mktemp -d); export VAR_DIR; trap 'rm -rf "$$VAR_DIR"' EXIT
+# The example as somebody fills it in: where it says replace-me something of their own stands.
+REAL := set -a; eval "$$(sed "s/replace-me[a-z0-9-]*/$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')&/; s/replace-me//" .env.example)"; set +a; VAR_DIR=$$(mktemp -d); export VAR_DIR; trap 'rm -rf "$$VAR_DIR"' EXIT
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

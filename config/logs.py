@@ -71,6 +71,41 @@ class Json(logging.Formatter):
         return json.dumps(said, ensure_ascii=False)
 
 
+def in_one_line(entry: logging.LogRecord) -> bool:
+    """A request that we refused (a forged Host, a broken form) needs no traceback: there is nothing to mend."""
+    if getattr(entry, "status_code", 500) < 500:
+        entry.exc_info = None
+    return True
+
+
+def through_one_handler(shape: str, level: str) -> dict[str, Any]:
+    """Django's LOGGING: everybody says what they have to say through the one handler.
+
+    Nothing else would black out addresses and tickets. `shape` is line or json.
+    """
+    through_root: dict[str, Any] = {"handlers": [], "propagate": True}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {"refusals": {"()": "django.utils.log.CallbackFilter", "callback": in_one_line}},
+        "formatters": {
+            "line": {"()": "config.logs.Line", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+            "json": {"()": "config.logs.Json"},
+        },
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": shape, "filters": ["refusals"]},
+        },
+        "root": {"handlers": ["console"], "level": level},
+        "loggers": {
+            "django": through_root | {"level": level},
+            "django.server": through_root | {"level": level},
+            # Their levels are the command line's.
+            "gunicorn.error": through_root,
+            "gunicorn.access": through_root,
+        },
+    }
+
+
 def say_what_nobody_caught() -> None:
     """What ends a thread or the process, and warnings, are said as everything else is, and not raw on the terminal."""
 

@@ -4,12 +4,8 @@ With nothing configured this is the *embedded* profile (SQLite, files on disk, C
 mail into a mailbox page). `.env.example` lists every variable of the *real* one.
 """
 
-import contextlib
 import json
-import logging
-import secrets
 import sys
-from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,49 +13,41 @@ from urllib.parse import urlsplit
 import environ
 from csp.constants import NONCE, NONE, SELF
 
+from config import judging
+from config.kept import kept_secret, private_folder
+from config.logs import through_one_handler
 from config.proxy import SCHEME, Believed
 
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.read_env(BASE_DIR / ".env")
-VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
-VAR_DIR.mkdir(parents=True, exist_ok=True)
-
-
-def kept_secret(name: str) -> str:
-    """The variable `name`, or a secret made once and kept in var/ with mode 600."""
-    if value := str(env.str(name, default="")):
-        return value
-    path = VAR_DIR / name.lower()
-    if not path.exists():
-        fresh = path.with_suffix(f".{secrets.token_hex(4)}")
-        fresh.touch(mode=0o600)
-        fresh.write_text(secrets.token_urlsafe(48))
-        # Two processes may start at once: the link decides whose secret stays.
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(fresh)
-        fresh.unlink()
-    return path.read_text().strip()
-
+if wrong := judging.refused(env.ENVIRON):
+    sys.exit("Largesse does not start. Mend this in the environment or in .env:\n  " + "\n  ".join(wrong))
+for _name in judging.JUDGES:
+    # Empty is as if not set.
+    if not env.ENVIRON.get(_name, "-").strip():
+        del env.ENVIRON[_name]
+VAR_DIR = private_folder(Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))))
 
 DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = kept_secret("SECRET_KEY")
+SECRET_KEY = kept_secret("SECRET_KEY", env.str("SECRET_KEY", default=""), VAR_DIR)
 # The ticket's key is its own: rotating the session key must not break a hundred thousand mailed links.
-TICKET_KEY = kept_secret("TICKET_KEY")
+TICKET_KEY = kept_secret("TICKET_KEY", env.str("TICKET_KEY", default=""), VAR_DIR)
 # Which installation this is: a database that belongs to another one is a copy, and sends nothing.
-INSTALLATION_ID = kept_secret("INSTALLATION_ID")[:64]
+INSTALLATION_ID = kept_secret("INSTALLATION_ID", env.str("INSTALLATION_ID", default=""), VAR_DIR)[:64]
 # What the database last was is kept here too, so that one put back to an earlier day is known for what it is.
 GATE_DIR = VAR_DIR / "gate"
 
 # Where the web server listens. The mailbox page exists only on loopback (A0).
 BIND = env.str("BIND", default="127.0.0.1")
 PORT = env.int("PORT", default=8000)
-SITE_URL = env.str("SITE_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")
+# Its host as machines say it: gärten.example is xn--grten-gra.example to browsers, mail and certificates.
+SITE_URL = judging.site(env.str("SITE_URL", default=f"http://127.0.0.1:{PORT}"))
 _site = urlsplit(SITE_URL)
 _loopback = {"127.0.0.1", "localhost", "::1"}
 LOOPBACK_SITE = _site.hostname in _loopback
 SITE_NAME = env.str("SITE_NAME", default="Largesse")
-ALLOWED_HOSTS = [_site.hostname or "localhost", *env.list("ALLOWED_HOSTS", default=[])]
+ALLOWED_HOSTS = [_site.hostname or "localhost", *judging.hosts(env.str("ALLOWED_HOSTS", default=""))]
 if LOOPBACK_SITE:
     ALLOWED_HOSTS += ["127.0.0.1", "localhost"]
 CSRF_TRUSTED_ORIGINS = [SITE_URL]
@@ -147,11 +135,22 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- broker and cache -----------------------------------------------------------------------------
 REDIS_URL = env.str("REDIS_URL", default="")
 if REDIS_URL:
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+    CACHES: dict[str, dict[str, Any]] = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            "OPTIONS": {"serializer": "config.cache.Json"},
+        }
+    }
     CELERY_BROKER_URL = REDIS_URL
 else:
     CACHES = {
-        "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "django_cache"}
+        "default": {
+            "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+            "LOCATION": "django_cache",
+            # It keeps the marks of limits: of 300, which is the default, a hundred strangers push everybody's out.
+            "OPTIONS": {"MAX_ENTRIES": 200_000},
+        }
     }
     # config.broker, one file a wake-up.
     CELERY_BROKER_URL = "files://localhost"
@@ -256,10 +255,11 @@ ANYMAIL: dict[str, Any] = {
     if key.startswith("ANYMAIL_")
 }
 ANYMAIL.setdefault("REQUESTS_TIMEOUT", EMAIL_TIMEOUT)
-MAIL_FROM = env.str(
-    "MAIL_FROM", default=f"mail@{_site.hostname if '.' in (_site.hostname or '') else 'localhost'}"
+_site_has_a_domain = "." in (_site.hostname or "") and not LOOPBACK_SITE
+MAIL_FROM = judging.mail_address(
+    env.str("MAIL_FROM", default=f"mail@{_site.hostname if _site_has_a_domain else 'localhost'}")
 )
-DEFAULT_FROM_EMAIL = f'"{SITE_NAME}" <{parseaddr(MAIL_FROM)[1]}>'
+DEFAULT_FROM_EMAIL = f'"{SITE_NAME}" <{MAIL_FROM}>'
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 # Letters (sign-in codes, notices) may leave by another way, which no complaint about a release can close. Whatever is
 # empty here is as above.
@@ -296,7 +296,7 @@ if "postgresql" in DATABASES["default"]["ENGINE"]:
 # Mails a second for all workers together; 0: as fast as it goes.
 MAIL_RATE = env.float("MAIL_RATE", default=0.0)
 # Who is told when something needs an operator; empty: the installation's admins.
-ALARM_TO = env.list("ALARM_TO", default=[])
+ALARM_TO = judging.mail_addresses(env.str("ALARM_TO", default=""))
 # How many mails one worker hands over at a time, each on a connection of its own: at most so many are in doubt when it
 # is killed. Relays count connections; Postfix allows one client 50.
 SMTP_CONNECTIONS = env.int("SMTP_CONNECTIONS", default=24)
@@ -307,8 +307,8 @@ CEILING_WEEK = env.int("CEILING_WEEK", default=2)
 CEILING_MONTH = env.int("CEILING_MONTH", default=6)
 # The recipient's cap (M4): mails to one address in every rolling 7 days, from one creator and from everybody here.
 # From 1 to 40, which is as many times as its row can keep.
-RECIPIENT_CAP_CREATOR = min(max(env.int("RECIPIENT_CAP_CREATOR", default=3), 1), 40)
-RECIPIENT_CAP_SITE = min(max(env.int("RECIPIENT_CAP_SITE", default=10), 1), 40)
+RECIPIENT_CAP_CREATOR = env.int("RECIPIENT_CAP_CREATOR", default=3)
+RECIPIENT_CAP_SITE = env.int("RECIPIENT_CAP_SITE", default=10)
 
 # --- files ------------------------------------------------------------------------------------------
 MEDIA_ROOT = Path(env.str("MEDIA_DIR", default=str(VAR_DIR / "media")))
@@ -362,8 +362,10 @@ SESSION_COOKIE_NAME = "__Host-sessionid" if _https else "sessionid"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if _https else "csrftoken"
 SECURE_SSL_REDIRECT = _https
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000 if _https else 0)
-SECURE_HSTS_INCLUDE_SUBDOMAINS = _https
-SECURE_HSTS_PRELOAD = _https
+# Other sites may live under this name, and what browsers have built in is not taken back: only if asked for.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("HSTS_SUBDOMAINS", default=False)
+SECURE_HSTS_PRELOAD = env.bool("HSTS_PRELOAD", default=False)
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 # Who may read /metrics: whoever carries this; empty: only this machine.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
@@ -388,36 +390,7 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-
-def in_one_line(entry: logging.LogRecord) -> bool:
-    """A request that we refused (a forged Host, a broken form) needs no traceback: there is nothing to mend."""
-    if getattr(entry, "status_code", 500) < 500:
-        entry.exc_info = None
-    return True
-
-
 # json, one object a line, or line, for people: at a terminal and where mail stays on this machine.
 LOG_FORMAT = env.str("LOG_FORMAT", default="line" if MAILBOX or sys.stderr.isatty() else "json")
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
-# Everybody says what they have to say through the one handler: nothing else would black out addresses and tickets.
-_through_root: dict[str, Any] = {"handlers": [], "propagate": True}
-LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "filters": {"refusals": {"()": "django.utils.log.CallbackFilter", "callback": in_one_line}},
-    "formatters": {
-        "line": {"()": "config.logs.Line", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
-        "json": {"()": "config.logs.Json"},
-    },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["refusals"]},
-    },
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    "loggers": {
-        "django": _through_root | {"level": LOG_LEVEL},
-        "django.server": _through_root | {"level": LOG_LEVEL},
-        # Their levels are the command line's.
-        "gunicorn.error": _through_root,
-        "gunicorn.access": _through_root,
-    },
-}
+LOGGING = through_one_handler(LOG_FORMAT, LOG_LEVEL)

@@ -25,13 +25,14 @@ ROOT = Path(__file__).parent.parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 OURS = {name: service for name, service in COMPOSE["services"].items() if service["image"] == "largesse"}
 # Read by gunicorn.conf.py and by compose itself.
-READ_ELSEWHERE = {"WEB_CONCURRENCY", "POSTGRES_PASSWORD"}
+READ_ELSEWHERE = {"WEB_CONCURRENCY", "POSTGRES_PASSWORD", "REDIS_PASSWORD"}
 
 
 def example() -> dict[str, str]:
-    """Every variable that .env.example names, those that are commented out too."""
+    """Every variable that .env.example names, those that are commented out too, as somebody fills them in."""
     text = (ROOT / ".env.example").read_text()
-    return dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", text, re.MULTILINE))
+    own = re.sub(r"replace-me[a-z0-9-]*", lambda _match: secrets.token_hex(24), text)
+    return dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", own, re.MULTILINE))
 
 
 def read_by_settings() -> set[str]:
@@ -72,13 +73,14 @@ def test_compose_carries_no_secret() -> None:
             if re.search(r"SECRET|PASSWORD|_KEY", name):
                 assert re.fullmatch(r"\$\{[A-Z0-9_]+:\?\}", value), name
     assert "${POSTGRES_PASSWORD:?}" in OURS["web"]["environment"]["DATABASE_URL"]
+    assert "${REDIS_PASSWORD:?}" in OURS["web"]["environment"]["REDIS_URL"]
 
 
 def test_compose_watches_over_everything_that_serves() -> None:
     for name, service in COMPOSE["services"].items():
         assert "healthcheck" in service or name in {"setup", "beat"}, name
     assert {"web", "beat", "postgres", "redis", "s3", "mail"} <= set(COMPOSE["services"])
-    assert "noeviction" in COMPOSE["services"]["redis"]["command"]
+    assert "noeviction" in " ".join(COMPOSE["services"]["redis"]["command"])
 
 
 def test_every_queue_has_a_worker() -> None:
