@@ -76,17 +76,27 @@ class BundleVersion(models.Model):
 
 
 class Blob(models.Model):
-    """The bytes of a file, stored once for each creator, named by their SHA-256."""
+    """The bytes of a file, stored once for each creator, named by their SHA-256.
+
+    Once `dropped_at` is set no file may name it any more: its bytes are being deleted, and then the row.
+    """
 
     creator = models.ForeignKey(Creator, on_delete=models.CASCADE, related_name="+")
     sha256 = models.CharField(max_length=64)
     size = models.PositiveBigIntegerField()
+    # What a ZIP says of each file: with it a ZIP's every byte is known before a blob is read.
+    crc32 = models.PositiveBigIntegerField()
     # Random: a key that told the content would tell who else has it.
     storage_key = models.CharField(max_length=80, unique=True)
     created_at = models.DateTimeField()
+    dropped_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["creator", "sha256"], name="blob_once_a_creator")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["creator", "sha256"], condition=Q(dropped_at=None), name="blob_once_a_creator"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.sha256[:12]
@@ -140,7 +150,8 @@ class Upload(Work):
     size = models.PositiveBigIntegerField()
     part_size = models.PositiveBigIntegerField()
     storage_key = models.CharField(max_length=80, unique=True)
-    storage_upload_id = models.CharField(max_length=1100)
+    # Empty until the storage has said that it began.
+    storage_upload_id = models.CharField(max_length=1100, blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.OPEN)
     reason = models.CharField(max_length=300, blank=True)
     file = models.ForeignKey(File, null=True, on_delete=models.SET_NULL, related_name="+")

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -109,6 +110,7 @@ def add_file(version: BundleVersion, path: str, content: bytes) -> File:
         sha256=digest,
         defaults={
             "size": len(content),
+            "crc32": zlib.crc32(content),
             "storage_key": f"test-{version.pk}-{digest[:24]}",
             "created_at": LONG_AGO,
         },

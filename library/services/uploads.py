@@ -4,7 +4,9 @@ import hashlib
 import logging
 import secrets
 import time
+import zlib
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -22,6 +24,7 @@ from library.services.versions import (
     NameTaken,
     check_name_free,
     latest_version,
+    open_version,
     place_file,
 )
 from library.storage import Part, PartsDiffer, Readable, StorageDown, UploadGone, storage
@@ -72,7 +75,7 @@ def open_upload(bundle: Bundle, path: str, size: int, *, by: User, now: datetime
     """An upload of `size` bytes, to become `path` in the bundle's open version, waits for its parts.
 
     Twice: two uploads; whichever is verified last is the file. Raises NameRefused, NameTaken, SizeRefused,
-    FileRefused, BundleArchived, StorageDown; then nothing was written.
+    FileRefused, BundleArchived; then nothing was written. Raises StorageDown; then it is cancelled already.
     """
     path = safe_path(path)
     if bundle.archived_at:
@@ -88,18 +91,24 @@ def open_upload(bundle: Bundle, path: str, size: int, *, by: User, now: datetime
     if latest:
         check_name_free(path, latest.files.exclude(path=path).values_list("path", flat=True))
     part_size = max(PART_SIZE, -(-size // (MAX_PARTS * MIB)) * MIB)
-    key = secrets.token_hex(20)
-    return Upload.objects.create(
+    # The row comes first: whatever the storage began, and could not say that it did, is found by its key.
+    upload = Upload.objects.create(
         bundle=bundle,
         by=by,
         path=path,
         size=size,
         part_size=part_size,
-        storage_key=key,
-        storage_upload_id=storage().create(key, part_size=part_size),
+        storage_key=secrets.token_hex(20),
         created_at=now,
         touched_at=now,
     )
+    try:
+        upload.storage_upload_id = storage().create(upload.storage_key, part_size=part_size)
+    except StorageDown:
+        Upload.objects.filter(pk=upload.pk).update(state=State.CANCELLED)
+        raise
+    upload.save(update_fields=["storage_upload_id"])
+    return upload
 
 
 def put_part(
@@ -110,7 +119,7 @@ def put_part(
     Twice: the later one counts. A part that is too long or too short is refused before a byte is read. Raises
     WrongPart, UploadOver, and what the storage raises (PartCutShort, PartDamaged, PartOvertaken, StorageDown).
     """
-    if upload.state != State.OPEN:
+    if upload.state != State.OPEN or not upload.storage_upload_id:
         raise UploadOver
     if size < 1 or size != upload.size_of_part(number):
         raise WrongPart(number)
@@ -138,7 +147,7 @@ def complete_upload(upload: Upload, *, now: datetime) -> None:
     """
     if upload.state in {State.VERIFYING, State.DONE}:
         return
-    if upload.state != State.OPEN:
+    if upload.state != State.OPEN or not upload.storage_upload_id:
         raise UploadOver
     try:
         stored = storage().list_parts(upload.storage_key, upload.storage_upload_id)
@@ -168,8 +177,8 @@ def verify_upload(upload_id: int, *, now: datetime) -> Upload.State:
     if upload.state != State.VERIFYING or take_lease(upload, seconds=VERIFY_LEASE_SECONDS) is None:
         return State(upload.state)
     try:
-        sha256, finding = _examine(upload)
-        kept_key = _place(upload, sha256, finding, now=now)
+        digest, finding = _examine(upload)
+        kept_key = _place(upload, digest, finding, now=now)
     except _LeaseLost:
         return State.VERIFYING
     except StorageDown as error:
@@ -182,7 +191,7 @@ def verify_upload(upload_id: int, *, now: datetime) -> Upload.State:
         _drop_bytes(upload)
         return State.REFUSED
     if kept_key != upload.storage_key:
-        storage().delete(upload.storage_key)
+        _drop_bytes(upload)
     return State.DONE
 
 
@@ -218,9 +227,10 @@ def cancel_upload(upload: Upload, *, now: datetime) -> None:
 def forget_abandoned_uploads(*, now: datetime) -> int:
     """Uploads untouched for a day are cancelled; those that ended a day ago are forgotten, and bytes they left.
 
-    Returns how many rows it changed. Twice: the second finds nothing.
+    A row whose bytes cannot be deleted now stays another day: it alone knows where they lie. Returns how many rows
+    it changed. Twice: the second finds nothing.
     """
-    old = Upload.objects.filter(touched_at__lt=now - ABANDONED_AFTER)
+    old = Upload.objects.filter(touched_at__lt=now - ABANDONED_AFTER).order_by("touched_at")
     abandoned = list(old.filter(state=State.OPEN)[:200])
     for upload in abandoned:
         try:
@@ -230,72 +240,104 @@ def forget_abandoned_uploads(*, now: datetime) -> int:
     ended = list(old.filter(state__in=[State.DONE, State.REFUSED, State.CANCELLED])[:200])
     for upload in ended:
         # A worker killed between its commit and its tidying left a copy nobody names.
-        if not Blob.objects.filter(storage_key=upload.storage_key).exists():
-            _drop_bytes(upload)
-        upload.delete()
+        kept = Blob.objects.filter(storage_key=upload.storage_key).exists()
+        if kept or _drop_bytes(upload):
+            upload.delete()
+        else:
+            Upload.objects.filter(pk=upload.pk).update(touched_at=now)
     return len(abandoned) + len(ended)
 
 
 def forget_orphaned_blobs(*, now: datetime) -> int:
-    """Bytes that no version names any more, a day after they came, are deleted. Returns how many blobs."""
-    orphans = Blob.objects.filter(files=None, created_at__lt=now - ABANDONED_AFTER)
-    forgotten = 0
-    for blob in orphans[:200]:
+    """Bytes that no version names any more, a day after they came, are deleted. Returns how many blobs.
+
+    The row is marked, the bytes go, the row goes: a store that is down, or a kill, at any point leaves a row that
+    the next sweep goes on with.
+    """
+    orphans = Blob.objects.filter(files=None, dropped_at=None, created_at__lt=now - ABANDONED_AFTER)
+    for blob in orphans.order_by("created_at")[:200]:
         with transaction.atomic():
             # The lock an upload of the same content takes before it names the blob.
-            locked = Blob.objects.select_for_update().filter(pk=blob.pk).first()
+            locked = Blob.objects.select_for_update().filter(pk=blob.pk, dropped_at=None).first()
             if locked is None or locked.files.exists():
                 continue
-            locked.delete()
-        storage().delete(blob.storage_key)
+            Blob.objects.filter(pk=blob.pk).update(dropped_at=now)
+    forgotten = 0
+    for blob in Blob.objects.exclude(dropped_at=None)[:200]:
+        try:
+            storage().delete(blob.storage_key)
+        except StorageDown:
+            log.warning("the bytes of blob %s stay for now", blob.pk)
+            continue
+        blob.delete()
         forgotten += 1
     return forgotten
 
 
-def _examine(upload: Upload) -> tuple[str, Finding]:
-    """Join the parts and read them all: their SHA-256, and what they are. Raises FileRefused and the storage's."""
+@dataclass(frozen=True)
+class _Digest:
+    sha256: str
+    crc32: int
+
+
+def _examine(upload: Upload) -> tuple[_Digest, Finding]:
+    """Join the parts and read them all: their digests, and what they are. Raises FileRefused and the storage's."""
     store = storage()
     parts = [Part(row.number, row.size, row.etag) for row in upload.parts.all()]
     store.complete(upload.storage_key, upload.storage_upload_id, parts)
     if store.size(upload.storage_key) != upload.size:
         raise FileRefused(_("“%(path)s” did not arrive whole. Upload it again.") % {"path": upload.path})
-    digest = hashlib.sha256()
+    sha256, crc32 = hashlib.sha256(), 0
     renewed = time.monotonic()
     with closing(store.open(upload.storage_key)) as chunks:
         for chunk in chunks:
-            digest.update(chunk)
+            sha256.update(chunk)
+            crc32 = zlib.crc32(chunk, crc32)
             if time.monotonic() - renewed > VERIFY_LEASE_SECONDS / 4:
                 if not keep_lease(upload, seconds=VERIFY_LEASE_SECONDS):
                     raise _LeaseLost
                 renewed = time.monotonic()
-    return digest.hexdigest(), identify(upload.path, upload.size, _reader(upload.storage_key))
+    finding = identify(upload.path, upload.size, _reader(upload.storage_key))
+    return _Digest(sha256.hexdigest(), crc32), finding
 
 
 def _reader(key: str) -> Reader:
     return lambda start, length: b"".join(storage().open(key, start, start + length))
 
 
-def _place(upload: Upload, sha256: str, finding: Finding, *, now: datetime) -> str:
+def _place(upload: Upload, digest: _Digest, finding: Finding, *, now: datetime) -> str:
     """In one transaction: the blob (the creator's first of this content, or ours), the file, the upload done.
 
-    Returns the key of the bytes that are kept.
+    Returns the key of the bytes that are kept. The bundle is locked before the blob, as by whoever copies a
+    version: rows that name a blob hold on to it.
     """
     with transaction.atomic():
-        ours = Blob(
-            creator_id=upload.bundle.creator_id,
-            sha256=sha256,
-            size=upload.size,
-            storage_key=upload.storage_key,
-            created_at=now,
-        )
-        Blob.objects.bulk_create([ours], ignore_conflicts=True)
-        blob = Blob.objects.select_for_update().get(creator_id=upload.bundle.creator_id, sha256=sha256)
+        open_version(upload.bundle, now=now)
+        blob = _blob_of(upload, digest, now=now)
         file = place_file(
             upload.bundle, upload.path, blob, kind=finding.kind, warning=finding.warning, now=now
         )
         if not _finish(upload, State.DONE, file=file, now=now):
             raise _LeaseLost
     return blob.storage_key
+
+
+def _blob_of(upload: Upload, digest: _Digest, *, now: datetime) -> Blob:
+    """The creator's one blob of this content, locked, so that nobody drops it before a file names it."""
+    ours = Blob(
+        creator_id=upload.bundle.creator_id,
+        sha256=digest.sha256,
+        crc32=digest.crc32,
+        size=upload.size,
+        storage_key=upload.storage_key,
+        created_at=now,
+    )
+    same = Blob.objects.filter(creator_id=upload.bundle.creator_id, sha256=digest.sha256, dropped_at=None)
+    while True:
+        Blob.objects.bulk_create([ours], ignore_conflicts=True)
+        # None if the one that was in our way is being dropped meanwhile: then there is room for ours.
+        if blob := same.select_for_update().first():
+            return blob
 
 
 def _finish(
@@ -306,10 +348,12 @@ def _finish(
     return bool(ours.update(state=state, reason=reason, file=file, touched_at=now, lease_until=None))
 
 
-def _drop_bytes(upload: Upload) -> None:
-    """Best effort: what stays is found again by `forget_abandoned_uploads`."""
+def _drop_bytes(upload: Upload) -> bool:
+    """Whether all it brought is gone; what stays is found again by `forget_abandoned_uploads`."""
     try:
         storage().abort(upload.storage_key, upload.storage_upload_id)
         storage().delete(upload.storage_key)
     except StorageDown:
         log.warning("the bytes of upload %s stay for now", upload.pk)
+        return False
+    return True

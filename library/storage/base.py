@@ -125,7 +125,10 @@ class Storage(ABC):
 
     @abstractmethod
     def abort(self, key: str, upload_id: str) -> None:
-        """Forget the upload and its parts. Twice, or after completing: nothing happens."""
+        """Forget the upload and its parts. Twice, or after completing: nothing happens.
+
+        Without an id (whoever began it was killed before it learnt it): every upload to this key.
+        """
 
     @abstractmethod
     def open(self, key: str, start: int = 0, end: int | None = None) -> Stretch:

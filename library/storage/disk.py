@@ -22,6 +22,22 @@ from library.storage.base import (
 )
 
 
+class _Bytes:
+    """A file's bytes, which may fail to come like those of any device."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        with _device_errors():
+            self.file = path.open("rb", buffering=0)
+            self.file.seek(start)
+
+    def read(self, size: int, /) -> bytes:
+        with _device_errors():
+            return self.file.read(size)
+
+    def close(self) -> None:
+        self.file.close()
+
+
 class DiskStorage(Storage):
     """`<root>/blobs/ab/abcd…` holds what is complete, `<root>/uploads/<id>/` what is on its way.
 
@@ -38,7 +54,7 @@ class DiskStorage(Storage):
 
     def create(self, key: str, *, part_size: int) -> str:
         # The part size travels in the id: it is all that is needed to place a part, and it cannot get lost.
-        upload_id = f"{part_size}-{secrets.token_hex(16)}"
+        upload_id = f"{part_size}-{key}"
         folder = self.root / "uploads" / upload_id
         with _disk_errors():
             folder.mkdir(parents=True)
@@ -93,6 +109,10 @@ class DiskStorage(Storage):
             shutil.rmtree(folder)
 
     def abort(self, key: str, upload_id: str) -> None:
+        if not upload_id:
+            for begun in (self.root / "uploads").glob(f"*-{key}"):
+                self.abort(key, begun.name)
+            return
         try:
             folder, _part_size = self._folder(upload_id)
             with _disk_errors(), self._locked(folder):
@@ -101,15 +121,15 @@ class DiskStorage(Storage):
             return
 
     def open(self, key: str, start: int = 0, end: int | None = None) -> Stretch:
-        file = open(self._path(key), "rb", buffering=0)  # noqa: SIM115  the stretch closes it
-        file.seek(start)
-        return Stretch(file, None if end is None else end - start)
+        return Stretch(_Bytes(self._path(key), start), None if end is None else end - start)
 
     def size(self, key: str) -> int:
-        return self._path(key).stat().st_size
+        with _device_errors():
+            return self._path(key).stat().st_size
 
     def delete(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
+        with _device_errors():
+            self._path(key).unlink(missing_ok=True)
 
     def presigned_download(self, key: str, *, filename: str, content_type: str) -> str | None:
         return None
@@ -154,16 +174,24 @@ def _tiled(parts: Sequence[Part], part_size: int) -> bool:
 
 
 @contextmanager
+def _device_errors() -> Iterator[None]:
+    """A disk that is full or failing is worth a later try; any other fault is ours and is not hidden."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}:
+            raise StorageDown from error
+        raise
+
+
+@contextmanager
 def _disk_errors() -> Iterator[None]:
     """Around work in an upload's folder: a folder that went meanwhile was completed or cancelled."""
     try:
-        yield
+        with _device_errors():
+            yield
     except FileNotFoundError as gone:
         raise UploadGone from gone
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}:
-            raise StorageDown from error
-        raise
 
 
 def _write_all(fd: int, chunk: bytes, offset: int) -> int:

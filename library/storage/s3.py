@@ -151,6 +151,10 @@ class S3Storage(Storage):
                 raise UploadGone from never_completed
 
     def abort(self, key: str, upload_id: str) -> None:
+        if not upload_id:
+            for begun in self._begun(key):
+                self.abort(key, begun)
+            return
         try:
             with _plain_errors():
                 self.client.abort_multipart_upload(
@@ -158,6 +162,11 @@ class S3Storage(Storage):
                 )
         except UploadGone:
             return
+
+    def _begun(self, key: str) -> list[str]:
+        with _plain_errors():
+            answer = self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=self.prefix + key)
+        return [begun["UploadId"] for begun in answer.get("Uploads", [])]
 
     def open(self, key: str, start: int = 0, end: int | None = None) -> Stretch:
         if end is not None and end <= start:

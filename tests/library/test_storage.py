@@ -122,6 +122,16 @@ def test_an_upload_without_parts_cannot_be_completed(store: Storage) -> None:
         store.complete("k1", store.create("k1", part_size=PART), [])
 
 
+def test_an_upload_whose_id_was_never_learnt_is_forgotten_by_its_key(store: Storage) -> None:
+    begun, other = store.create("k1", part_size=PART), store.create("k2", part_size=PART)
+    put(store, "k1", begun, 1, b"abc")
+    for _twice in range(2):
+        store.abort("k1", "")
+    with pytest.raises(UploadGone):
+        store.list_parts("k1", begun)
+    assert store.list_parts("k2", other) == []
+
+
 def test_a_broken_connection_leaves_no_part(store: Storage) -> None:
     upload_id = store.create("k1", part_size=PART)
     with pytest.raises(PartCutShort):
