@@ -113,10 +113,13 @@ def encode_line(line: str) -> bytes:
 
 
 def encode_header(name: str, value: str) -> str:
-    """An unstructured header's value: as it is if it is plain, otherwise in encoded words, folded."""
+    """An unstructured header's value: as it is if it is plain, otherwise in encoded words, folded.
+
+    A word has at most 75 octets, a line with one at most 76 (RFC 2047, 2); by itself Python folds at 78.
+    """
     if value.isascii() and "=?" not in value and len(value) < 900:
         return value
-    return Header(value, "utf-8", header_name=name).encode(linesep="\r\n")
+    return Header(value, "utf-8", header_name=name, maxlinelen=76).encode(linesep="\r\n")
 
 
 def display_name(name: str) -> str:

@@ -219,7 +219,8 @@ class Mailing:
         # From our own domain, which we may sign for; answers go to the creator.
         shown = display_name(creator.name)
         self.shown_from = f'"{shown}" <{self.envelope_from}>'
-        coded = f'"{shown}"' if shown.isascii() else encode_header("From", shown)
+        # The address on a line of its own: one with an encoded word is full at 76 octets.
+        coded = f'"{shown}"' if shown.isascii() else f"{encode_header('From', shown)}\r\n"
         self.reply_to = creator.reply_to
         host = _host()
         self.headers = {

@@ -65,7 +65,7 @@ def _headers(
 ) -> list[tuple[str, str]]:
     creator, host = message.release.creator, settings.SITE_URL.partition("://")[2].partition(":")[0]
     shown, sender = display_name(creator.name), settings.MAIL_FROM
-    coded = f'"{shown}"' if shown.isascii() else Header(shown, "utf-8", header_name="From").encode()
+    coded = f'"{shown}"' if shown.isascii() else f"{_coded('From', shown)}\n"
     plain = subject.isascii() and "=?" not in subject and len(subject) < 900
     kind = {"announcement": "release"}.get(message.kind, message.kind)
     return [
@@ -74,7 +74,7 @@ def _headers(
         ("MIME-Version", "1.0"),
         ("Content-Type", content_type),
         ("To", recipient.address),
-        ("Subject", subject if plain else Header(subject, "utf-8", header_name="Subject").encode()),
+        ("Subject", subject if plain else _coded("Subject", subject)),
         ("Date", format_datetime(recipient.date.astimezone(UTC))),
         ("Message-ID", f"<{recipient.delivery}.{_key(message)}@{host}>"),
         ("List-Unsubscribe", f"<{recipient.unsubscribe_url}>"),
@@ -84,6 +84,10 @@ def _headers(
         ("Auto-Submitted", "auto-generated"),
         ("X-Auto-Response-Suppress", "All"),
     ]
+
+
+def _coded(name: str, value: str) -> str:
+    return Header(value, "utf-8", header_name=name, maxlinelen=76).encode()
 
 
 def _context(message: Message, recipient: Recipient) -> dict[str, Any]:
