@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ from messaging.providers.base import Answer, Kind, NotOpen, SignInRefused
 from messaging.providers.meanings import names_nobody
 
 _BROKEN = (smtplib.SMTPException, OSError)
+# So many mails one after the other that are turned away at the sender's name are no accident: the server wants none.
+TURNED_AWAY = 3
 
 
 class Smtp:
@@ -36,6 +39,8 @@ class Smtp:
         self._most = settings.SMTP_CONNECTIONS
         # Why the next `open` fails: the server said something about us, not about a mail.
         self._closed: NotOpen | None = None
+        # How many mails in a row it turned away for now, before it heard whom they are for.
+        self._turned_away = 0
 
     def open(self) -> int:
         closed, self._closed = self._closed, None
@@ -70,8 +75,27 @@ class Smtp:
             *(talk.server for talk in talks if not talk.broken),
             *self._servers[len(mails) :],
         ]
-        self._closed = next((talk.closed for talk in talks if talk.closed), None)
+        refused = next((talk.refused for talk in talks if talk.refused), None)
+        self._closed = refused or self._busy(talks)
         return [talk.answer or Answer(Kind.IN_DOUBT) for talk in talks]
+
+    def _busy(self, talks: "Sequence[_Talk]") -> NotOpen | None:
+        """Whether the server turned so many away, one after the other, that it wants no mail just now.
+
+        One alone waits by itself, as any other mail that is not taken for now; all of them together have not been tried.
+        """
+        away = [talk for talk in talks if talk.busy]
+        if len(away) < len(talks):
+            self._turned_away = 0
+            return None
+        self._turned_away += len(away)
+        if self._turned_away < TURNED_AWAY:
+            return None
+        self._turned_away = 0
+        closed = NotOpen(_sender_refused(away[0].busy))
+        for talk in away:
+            talk.answer = Answer(Kind.NOT_OFFERED, str(closed))
+        return closed
 
 
 class _Talk:
@@ -80,7 +104,9 @@ class _Talk:
     def __init__(self, server: smtplib.SMTP, mail: Mail) -> None:
         self.server, self.mail = server, mail
         self.answer: Answer | None = None
-        self.closed: NotOpen | None = None
+        # What was said of our sender: for good, or for now.
+        self.refused: NotOpen | None = None
+        self.busy = ""
         self.broken = False
         self._content_sent = False
 
@@ -113,11 +139,7 @@ class _Talk:
     def hear_envelope(self) -> None:
         code, text = self.server.getreply()
         if code != 250:
-            # About us, not about this mail: every other one would hear the same.
-            said = _("The mail server refuses our sender: %(said)s") % {"said": f"{code} {_words(text)}"}
-            self.closed = SignInRefused(said) if code >= 500 else NotOpen(said)
-            self.answer = Answer(Kind.NOT_OFFERED, said, code)
-            self._break()
+            self._sender_refused(code, f"{code} {_words(text)}")
             return
         if not self._pipelined:
             self.server.send(f"RCPT TO:<{self.mail.address}>\r\n")
@@ -131,6 +153,16 @@ class _Talk:
         if code != 354:
             self.answer = Answer(_kind(code), _words(text), code)
             self._reset()
+
+    def _sender_refused(self, code: int, said: str) -> None:
+        """For good it is about us, and every other mail would hear the same; for now it may be about this moment."""
+        if code >= 500:
+            self.refused = SignInRefused(_sender_refused(said))
+            self.answer = Answer(Kind.NOT_OFFERED, str(self.refused), code)
+        else:
+            self.busy = said
+            self.answer = Answer(Kind.LATER, said, code)
+        self._break()
 
     def hand_over(self) -> None:
         """The content and the dot that ends it; from its first byte on only the server's answer proves anything."""
@@ -170,6 +202,10 @@ class _Talk:
         self.server.close()
 
 
+def _sender_refused(said: str) -> str:
+    return _("The mail server refuses our sender: %(said)s") % {"said": said}
+
+
 def _not_taken(code: int, said: str) -> Answer:
     """What a reply says of the mail and its one recipient, at the envelope or after the content."""
     return Answer(_kind(code), said, code, no_such_address=code >= 500 and names_nobody(f"{code} {said}"))
@@ -181,7 +217,9 @@ def _kind(code: int) -> Kind:
 
 def _connect() -> smtplib.SMTP:
     """A connection that is signed in. Raises `NotOpen`."""
-    kind = smtplib.SMTP_SSL if settings.EMAIL_USE_SSL else smtplib.SMTP
+    # By itself `smtplib` asks for no certificate. This one wants a good one, for the very name that was asked for.
+    trusted = ssl.create_default_context()
+    kind = partial(smtplib.SMTP_SSL, context=trusted) if settings.EMAIL_USE_SSL else smtplib.SMTP
     server: smtplib.SMTP | None = None
     try:
         server = kind(
@@ -193,13 +231,16 @@ def _connect() -> smtplib.SMTP:
         )
         server.ehlo_or_helo_if_needed()
         if settings.EMAIL_USE_TLS:
-            server.starttls(context=ssl.create_default_context())
+            server.starttls(context=trusted)
             server.ehlo()
         if settings.EMAIL_HOST_USER:
             server.login(settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD)
     except _BROKEN as error:
         if server is not None:
             server.close()
+        if isinstance(error, ssl.SSLCertVerificationError):
+            said = _("The mail server's certificate is not to be trusted: %(said)s") % {"said": _said(error)}
+            raise SignInRefused(said) from error
         if isinstance(error, smtplib.SMTPAuthenticationError | smtplib.SMTPNotSupportedError):
             said = _("The mail server does not accept our sign-in: %(said)s") % {"said": _said(error)}
             raise SignInRefused(said) from error

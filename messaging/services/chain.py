@@ -109,7 +109,7 @@ WITH ours AS (
 ), intended AS (
     UPDATE messaging_delivery
     SET state = 'sending', attempts = attempts + 1, offered_at = coalesce(offered_at, %(now)s), not_before = NULL,
-        reason = '', wave = %(call)s, offered_by = %(by)s
+        reason = '', smtp_code = NULL, provider_id = '', wave = %(call)s, offered_by = %(by)s
     WHERE id = ANY(%(intend)s::bigint[]) AND state = 'planned' AND EXISTS (SELECT 1 FROM goes_on)
     RETURNING id
 )
@@ -168,6 +168,9 @@ def _in_short_updates(write: _Write) -> Link:
         offered_at=Coalesce("offered_at", now),
         not_before=None,
         reason="",
+        # Of an attempt before: it says nothing of this one.
+        smtp_code=None,
+        provider_id="",
         wave=write.call,
         offered_by=write.by,
     )

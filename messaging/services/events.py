@@ -317,14 +317,19 @@ def _advance(batch: _Batch) -> set[int]:
         counts[delivery.message_id][state] += 1
         counts[delivery.message_id][delivery.state] -= 1
         delivery.state = state
-        delivery.reason = event.said if _RANK[state] > 1 and state != Delivery.State.DELIVERED else ""
+        delivery.reason = (
+            event.said if state not in (Delivery.State.ACCEPTED, Delivery.State.DELIVERED) else ""
+        )
         changed[delivery.pk] = delivery
     plain = [delivery.pk for delivery in changed.values() if not delivery.reason]
     for state in set(_BECOMES.values()):
         same = [pk for pk in plain if changed[pk].state == state]
         Delivery.objects.filter(pk__in=same).update(state=state, reason="")
     with_words = [delivery for delivery in changed.values() if delivery.reason]
-    Delivery.objects.bulk_update(with_words, ["state", "reason"])
+    for delivery in with_words:
+        # Of the mail system that took it from us: not of the one that speaks here.
+        delivery.smtp_code = None
+    Delivery.objects.bulk_update(with_words, ["state", "reason", "smtp_code"])
     for message_id, count in counts.items():
         # One that bounced and then was complained about is complained about, whichever came first.
         Message.objects.filter(pk=message_id).update(

@@ -366,7 +366,7 @@ def _became(pks: Sequence[int], doubts: dict[int, _Doubt], state: State, reason:
         same[doubts[pk].attempts].append(pk)
     number = sum(
         Delivery.objects.filter(pk__in=some, attempts=attempts, state=State.UNKNOWN).update(
-            state=state, reason=reason, not_before=None
+            state=state, reason=reason, smtp_code=None, not_before=None
         )
         for attempts, some in same.items()
     )

@@ -95,7 +95,7 @@ AFTER = {
 def test_an_event_says_what_became_of_a_mail_and_settles_one_in_doubt(
     sent: list[Delivery], message: Message, now: datetime, before: str
 ) -> None:
-    Delivery.objects.update(state=before, reason="worker_lost")
+    Delivery.objects.update(state=before, reason="worker_lost", smtp_code=250)
     events = [told(delivery, kind) for delivery, kind in zip(sent, AFTER, strict=True)]
     assert hear(*events, now=now) == 5
     assert states() == list(AFTER.values())
@@ -107,6 +107,9 @@ def test_an_event_says_what_became_of_a_mail_and_settles_one_in_doubt(
         "said of bounced",
         "said of complained",
     ]
+    # The code was of who took it from us.
+    codes = Delivery.objects.order_by("pk").values_list("smtp_code", flat=True)
+    assert list(codes) == [250, 250, None, None, None]
     assert numbers(message) == (1, 1)
     assert set(ProviderEvent.objects.values_list("state", flat=True)) == {"applied"}
 

@@ -520,7 +520,8 @@ def test_of_what_came_back_only_an_address_that_is_not_there_is_silenced_and_cou
     assert Suppression.objects.live().values_list("address_key", flat=True).get() == "p2@example.net"
     message.refresh_from_db()
     assert message.bounced == 1
-    assert Delivery.objects.get(address_key="p3@example.net").reason == "5.7.1 (no)"
+    refused = Delivery.objects.get(address_key="p3@example.net")
+    assert (refused.reason, refused.smtp_code) == ("5.7.1 (no)", None)
 
 
 def _moved_just_now(message: Message, at: datetime) -> None:

@@ -3,7 +3,7 @@
 import email
 import socket
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,12 @@ from django.conf import LazySettings
 
 from accounts.models import Suppression
 from groups.models import Contact
+from messaging import services
 from messaging.mail import Mailing, sample_recipient
 from messaging.models import Delivery, Message
 from messaging.providers import Kind, NotOpen, SignInRefused, provider
 from messaging.providers.smtp import Smtp
+from messaging.services.chain import link
 from tests.recorder import Recorder
 
 pytestmark = pytest.mark.django_db
@@ -49,6 +51,7 @@ def states() -> list[str]:
     return list(Delivery.objects.order_by("contact").values_list("state", flat=True))
 
 
+MINUTE = timedelta(minutes=1)
 GOOD = ["accepted"] * 3
 
 
@@ -168,6 +171,80 @@ def test_a_refused_sender_stops_the_message_not_the_mail(
     assert says in message.waits_because
     assert message.due_at is not None
     assert (message.due_at - now).total_seconds() == kind.seconds
+
+
+def test_one_mail_that_is_turned_away_at_our_sender_waits_alone(
+    message: Message, server: Callable[..., Recorder], work: Callable[..., None], now: datetime
+) -> None:
+    recorder = server("mail@*!=mail:451 too busy")
+    work()
+    assert sorted(states()) == ["accepted"] * 4 + ["planned"]
+    message.refresh_from_db()
+    assert (message.waits_because, message.state) == ("", "running")
+    waiting = Delivery.objects.get(state="planned")
+    assert (waiting.not_before, waiting.reason, waiting.smtp_code) == (now + MINUTE, "451 too busy", 451)
+    work(at=now + MINUTE)
+    assert states() == ["accepted"] * 5
+    assert len(recorder.mails()) == 5
+
+
+def test_on_one_connection_the_third_that_is_turned_away_in_a_row_stops_the_message(
+    message: Message,
+    server: Callable[..., Recorder],
+    work: Callable[..., None],
+    settings: LazySettings,
+    now: datetime,
+) -> None:
+    settings.SMTP_CONNECTIONS = 1
+    server("mail@*=mail:451 too busy")
+    work()
+    assert states() == ["planned"] * 5
+    assert list(Delivery.objects.order_by("contact").values_list("attempts", flat=True)) == [1, 1, 0, 0, 0]
+    message.refresh_from_db()
+    assert message.waits_because == "The mail server refuses our sender: 451 too busy"
+    assert message.due_at == now + MINUTE
+
+
+def test_mails_turned_away_that_are_not_in_a_row_stop_nothing(
+    draft: Message, server: Callable[..., Recorder], settings: LazySettings, now: datetime
+) -> None:
+    settings.SMTP_CONNECTIONS = 1
+    busy, free = server("mail@*=mail:451 too busy").port, server().port
+    mail, way = Mailing(draft).to(sample_recipient(None, group="", now=now)), Smtp()
+
+    def offered_at(port: int) -> Kind:
+        way.close()
+        settings.EMAIL_PORT = port
+        way.open()
+        return way.offer([mail])[0].kind
+
+    for _round in range(3):
+        assert [offered_at(port) for port in (busy, busy, free)] == [Kind.LATER, Kind.LATER, Kind.ACCEPTED]
+    assert [offered_at(port) for port in (busy, busy, busy)] == [Kind.LATER, Kind.LATER, Kind.NOT_OFFERED]
+    with pytest.raises(NotOpen, match="451 too busy"):
+        way.open()
+    way.close()
+
+
+def test_a_doubt_carries_no_code_of_an_attempt_before(
+    message: Message, server: Callable[..., Recorder], work: Callable[..., None], now: datetime
+) -> None:
+    server("p1@*!=rcpt:451 later", "p1@*=content:reset")
+    work()
+    assert Delivery.objects.get(state="planned").smtp_code == 451
+    work(at=now + MINUTE)
+    doubt = Delivery.objects.get(state="unknown")
+    assert (doubt.smtp_code, doubt.provider_id, doubt.attempts) == (None, "", 2)
+
+
+def test_a_worker_that_is_lost_leaves_no_code_of_an_attempt_before(message: Message, now: datetime) -> None:
+    Delivery.objects.update(smtp_code=451, provider_id="before", reason="451 later")
+    chunk = services.open_chunk(owner="x", now=now)
+    assert chunk is not None
+    link(chunk, intend=list(Delivery.objects.values_list("pk", flat=True)), seconds=60, now=now)
+    assert set(Delivery.objects.values_list("state", "smtp_code", "provider_id", "reason")) == {
+        ("sending", None, "", "")
+    }
 
 
 def test_a_wrong_password_stops_the_message_and_says_so(
