@@ -1,67 +1,51 @@
-"""A package as one ZIP, made while it is sent: nothing is stored, nothing is held, its length is known before.
+"""A package as one ZIP: its files, the licence of each bundle, and a list of sums."""
 
-Stored, not compressed: models and pictures are packed already, and only so can the length be told.
-"""
-
-import hashlib
 from collections.abc import Iterator
-from contextlib import closing
 
-from zipstream import ZipStream
-
-from library.models import Blob, File
+from library.models import File
 from library.names import folder_name, path_key
 from library.services.downloads import Package
-from library.storage import storage
+from library.zipping import Entry, Zip, entry_of
 
-MANIFEST = "MANIFEST.sha256"
-
-
-class BlobBroken(Exception):
-    """The stored bytes are not those that were verified: the answer ends here, short of the length it gave."""
+MANIFEST, LICENCE = "MANIFEST.sha256", "LICENCE.txt"
 
 
-def zip_of(package: Package) -> ZipStream:
-    """`<title>/…` for one bundle, `<title>/<bundle>/…` for several, and a manifest `sha256sum -c` understands."""
+def zip_of(package: Package) -> Zip:
+    """`<title>/…` for one bundle, `<title>/<bundle>/…` for several, and a manifest `sha256sum -c` understands.
+
+    The same package is the same ZIP to the byte, as long as no title or licence changes.
+    """
     root = folder_name(package.title)
-    files = list(_paths(package))
-    manifest = "".join(f"{file.blob.sha256}  {path}\n" for path, file in files)
-    archive = ZipStream(sized=True)
-    archive.add(manifest, f"{root}/{_free_name(MANIFEST, {path_key(path) for path, _file in files})}")
-    for path, file in files:
-        archive.add(_Bytes(file.blob), f"{root}/{path}", size=file.blob.size)
-    return archive
+    files = list(_files(package))
+    manifest = "".join(f"{file.sha256}  {file.name}\n" for file in files).encode()
+    manifest_name = _free_name(MANIFEST, [file.name for file in files])
+    return Zip(
+        Entry(f"{root}/{file.name}", file.size, file.crc32, file.sha256, file.content, file.key)
+        for file in [entry_of(manifest_name, manifest), *files]
+    )
 
 
-def _paths(package: Package) -> Iterator[tuple[str, File]]:
-    """Each file with its path under the root; bundles of one title get folders of their own."""
+def _files(package: Package) -> Iterator[Entry]:
+    """Each file by its path under the root; bundles of one title get folders of their own."""
     folders: list[str] = []
     for version in package.versions:
         folder = ""
         if len(package.versions) > 1:
             folders.append(folder_name(version.bundle.title, taken=folders))
             folder = f"{folders[-1]}/"
-        for file in version.files.all():
-            yield f"{folder}{file.path}", file
+        files: list[File] = list(version.files.all())
+        if licence := version.bundle.licence.strip():
+            name = _free_name(LICENCE, [file.path for file in files])
+            yield entry_of(f"{folder}{name}", f"{licence}\n".encode())
+        for file in files:
+            blob = file.blob
+            yield Entry(f"{folder}{file.path}", blob.size, blob.crc32, blob.sha256, key=blob.storage_key)
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def _free_name(name: str, paths: list[str]) -> str:
+    """`name`, or one like it that is neither a file nor a folder among `paths`."""
+    keys = {path_key(path) for path in paths}
+    taken = keys | {key[:at] for key in keys for at, char in enumerate(key) if char == "/"}
     while path_key(name) in taken:
         name = f"_{name}"
     return name
-
-
-class _Bytes:
-    """A blob's bytes, fetched when its turn comes, and held against its SHA-256 on the way."""
-
-    def __init__(self, blob: Blob) -> None:
-        self.blob = blob
-
-    def __iter__(self) -> Iterator[bytes]:
-        digest = hashlib.sha256()
-        with closing(storage().open(self.blob.storage_key)) as chunks:
-            for chunk in chunks:
-                digest.update(chunk)
-                yield chunk
-        if digest.hexdigest() != self.blob.sha256:
-            raise BlobBroken(self.blob.sha256)

@@ -5,6 +5,7 @@ RFC allows, so ten thousand of them cost nothing.
 """
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
@@ -37,10 +38,48 @@ def serve_file(request: HttpRequest, file: File) -> HttpResponseBase:
     """The file, or the stretch of it that was asked for. From the bucket itself if the store signs links."""
     name, kind = PurePosixPath(file.path).name, content_type(file.kind)
     store = storage()
-    link = store.presigned_download(file.blob.storage_key, filename=name, content_type=kind)
+    key, size = file.blob.storage_key, file.blob.size
+    headers = {"Content-Type": kind, "Content-Disposition": content_disposition(name)}
+    link = store.presigned_download(key, filename=name, content_type=kind)
     if link:
+        # A link is signed for GET alone; and what names the bytes is the bucket's to say, who answers If-Range.
+        if request.method == "HEAD":
+            headers |= {"Content-Length": str(size), "Accept-Ranges": "bytes"}
+            return _private(HttpResponse(headers=headers))
         return _private(HttpResponseRedirect(link))
-    etag, size = f'"{file.blob.sha256}"', file.blob.size
+    etag = f'"{file.blob.sha256}"'
+    if settings.X_ACCEL_PREFIX and isinstance(store, DiskStorage):
+        # nginx reads the range from the request, holds it against our validator, and sets the length itself.
+        headers |= {
+            "ETag": etag,
+            "Accept-Ranges": "bytes",
+            "X-Accel-Redirect": settings.X_ACCEL_PREFIX + quote(store.accelerated(key)),
+        }
+        return _private(HttpResponse(headers=headers))
+    return _stretch_of(
+        request, headers, etag=etag, size=size, read=lambda start, end: store.open(key, start, end)
+    )
+
+
+def serve_package(request: HttpRequest, package: Package) -> HttpResponseBase:
+    """All of it as one ZIP, or a stretch of that; cut off if a stored file turns out to be broken."""
+    archive = zip_of(package)
+    headers = {
+        "Content-Type": "application/zip",
+        "Content-Disposition": content_disposition(f"{folder_name(package.title)}.zip"),
+    }
+    return _stretch_of(request, headers, etag=archive.etag, size=len(archive), read=archive.stretch)
+
+
+def _stretch_of(
+    request: HttpRequest,
+    headers: dict[str, str],
+    *,
+    etag: str,
+    size: int,
+    read: Callable[[int, int], Iterator[bytes]],
+) -> HttpResponseBase:
+    """What was asked for of `size` bytes named by `etag`: all of it, one stretch, its headers, or that it is known."""
     if etag in parse_etags(request.headers.get("If-None-Match", "")):
         return _private(HttpResponse(status=304, headers={"ETag": etag}))
     try:
@@ -48,41 +87,13 @@ def serve_file(request: HttpRequest, file: File) -> HttpResponseBase:
     except RangeOutside:
         return _private(HttpResponse(status=416, headers={"Content-Range": f"bytes */{size}"}))
     start, end = stretch or (0, size)
-    headers = {
-        "Content-Type": kind,
-        "Content-Length": str(end - start),
-        "Content-Disposition": content_disposition(name),
-        "Accept-Ranges": "bytes",
-        "ETag": etag,
-    }
+    headers |= {"Content-Length": str(end - start), "Accept-Ranges": "bytes", "ETag": etag}
     if stretch:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    if settings.X_ACCEL_PREFIX and isinstance(store, DiskStorage):
-        # nginx reads the range from the request again and sets the length itself.
-        del headers["Content-Length"]
-        headers.pop("Content-Range", None)
-        headers["X-Accel-Redirect"] = settings.X_ACCEL_PREFIX + quote(
-            store.accelerated(file.blob.storage_key)
-        )
-        return _private(HttpResponse(headers=headers))
     status = 206 if stretch else 200
     if request.method == "HEAD":
         return _private(HttpResponse(status=status, headers=headers))
-    bytes_ = store.open(file.blob.storage_key, start, end)
-    return _private(StreamingHttpResponse(bytes_, status=status, headers=headers))
-
-
-def serve_package(request: HttpRequest, package: Package) -> HttpResponseBase:
-    """All of it as one ZIP with its length told before; cut off if a stored file turns out to be broken."""
-    archive = zip_of(package)
-    headers = {
-        "Content-Type": "application/zip",
-        "Content-Length": str(len(archive)),
-        "Content-Disposition": content_disposition(f"{folder_name(package.title)}.zip"),
-    }
-    if request.method == "HEAD":
-        return _private(HttpResponse(headers=headers))
-    return _private(StreamingHttpResponse(archive, headers=headers))
+    return _private(StreamingHttpResponse(read(start, end), status=status, headers=headers))
 
 
 def serve_cover(bundle: Bundle) -> HttpResponseBase:
