@@ -127,10 +127,10 @@ def test_an_import_whose_check_raises_ends_in_words_and_keeps_no_other_waiting(
     broken, other = an_import(patrons, owner), an_import(patrons, owner, "other@example.org")
     judge = checking.judge_rows
 
-    def breaks(run: Import, rows: object) -> object:
+    def breaks(run: Import, rows: Any, **options: Any) -> object:
         if run.pk == broken.pk:
             raise RuntimeError("out of luck")
-        return judge(run, rows)  # type: ignore[arg-type]
+        return judge(run, rows, **options)
 
     monkeypatch.setattr(checking, "judge_rows", breaks)
     importing.sweep()

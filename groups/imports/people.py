@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Self
 
+from groups.imports.dates import order_of, read_instant
 from groups.imports.formats import Field, Format, plain
 from groups.imports.reading import BadRow, Layout, Row
-from groups.imports.values import ValueRefused, read_address, read_instant, read_name, read_outside_id, shown
+from groups.imports.values import ValueRefused, read_address, read_name, read_outside_id, shown
 
 FREE_MEMBER: Final = "Free member"  # the status we give to those whom a column of their own calls so
 LONGEST_TIER: Final = 200
@@ -30,6 +32,7 @@ class Person:
     status: str = ""
     since: datetime | None = None
     until: datetime | None = None
+    end_unread: BadRow | None = None  # there is an end, and nobody can tell when
     problem: BadRow | None = None
 
 
@@ -61,10 +64,13 @@ def find_indexes(columns: Mapping[Field, str], layout: Layout) -> dict[Field, in
     return {field: layout.columns.index(column) for field, column in columns.items()}
 
 
-def read_person(row: Row, columns: Mapping[Field, int], labels: tuple[str, ...]) -> Person:
+def read_person(
+    row: Row, columns: Mapping[Field, int], labels: tuple[str, ...], *, day_first: bool | None = None
+) -> Person:
     """The person this row speaks of; never raises, what cannot be used is its `problem`."""
     read: dict[str, Any] = {}
     problem: BadRow | None = None
+    read_date = partial(read_instant, day_first=day_first)
 
     def cell(field: Field) -> str:
         return row.cells[columns[field]] if field in columns else ""
@@ -76,13 +82,16 @@ def read_person(row: Row, columns: Mapping[Field, int], labels: tuple[str, ...])
         problem = _problem(row, labels[columns[Field.ADDRESS]], refused, cell(Field.ADDRESS))
     for field, into, reader in (
         (Field.OUTSIDE_ID, "outside_id", read_outside_id),
-        (Field.SINCE, "since", read_instant),
-        (Field.UNTIL, "until", read_instant),
+        (Field.SINCE, "since", read_date),
+        (Field.UNTIL, "until", read_date),
     ):
         try:
             read[into] = reader(cell(field))
         except ValueRefused as refused:
-            problem = problem or _problem(row, labels[columns[field]], refused, cell(field))
+            found_bad = _problem(row, labels[columns[field]], refused, cell(field))
+            problem = problem or found_bad
+            if field is Field.UNTIL:
+                read["end_unread"] = found_bad
     try:
         name = read_name(cell(Field.NAME) or read.get("name", ""))
         read["name"], read["name_cleaned"] = name.text, name.changed
@@ -125,20 +134,37 @@ def survey_rows(rows: Iterable[Row | BadRow], columns: Mapping[Field, int], form
     return Survey(counted, next(iterator, None) is None, known_statuses, dict(tiers.most_common()))
 
 
-def newest_update(rows: Iterable[Row | BadRow], columns: Mapping[Field, int]) -> datetime | None:
-    """The instant a file speaks of: its newest `Last Updated`, None where no row has one."""
-    if Field.UPDATED not in columns:
-        return None
-    newest: datetime | None = None
-    for row in rows:
-        if isinstance(row, Row):
+@dataclass(frozen=True, slots=True)
+class Dates:
+    """What a file as a whole says of its dates."""
+
+    newest: datetime | None  # the instant it speaks of: its newest `Last Updated`
+    day_first: (
+        bool | None
+    )  # whether 3/4/2027 is in April; None: nothing in it says so, or it is written both ways
+
+
+def look_at_dates(rows: Iterable[Row | BadRow], columns: Mapping[Field, int]) -> Dates:
+    """Every date of the file, read once."""
+    dated = [columns[field] for field in (Field.SINCE, Field.UNTIL, Field.UPDATED) if field in columns]
+    orders: set[bool] = set()
+    newest: dict[bool, datetime] = {}  # under each reading
+    for row in rows if dated else ():
+        if not isinstance(row, Row):
+            continue
+        for index in dated:
+            if (order := order_of(row.cells[index])) is not None:
+                orders.add(order)
+        for day_first in (True, False) if Field.UPDATED in columns else ():
             try:
-                updated = read_instant(row.cells[columns[Field.UPDATED]])
+                updated = read_instant(row.cells[columns[Field.UPDATED]], day_first=day_first)
             except ValueRefused:
                 continue
-            if updated and (newest is None or updated > newest):
-                newest = updated
-    return newest
+            if updated and (day_first not in newest or updated > newest[day_first]):
+                newest[day_first] = updated
+    settled = orders.pop() if len(orders) == 1 else None
+    agreed = newest.get(True) if newest.get(True) == newest.get(False) else None
+    return Dates(newest=agreed if settled is None else newest.get(settled), day_first=settled)
 
 
 def _tier_of(cell: str) -> str:

@@ -3,7 +3,6 @@
 import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from django.utils.translation import gettext as _
 
@@ -103,23 +102,6 @@ def read_name(cell: str) -> CleanName:
     whole = unicodedata.normalize("NFC", " ".join(text.split()))
     clean = _cut(whole).strip()
     return CleanName(clean, changed=clean != whole)
-
-
-def read_instant(cell: str) -> datetime | None:
-    """`2023-05-31 07:46:37`, with or without microseconds, or a date alone, in UTC. Empty is None.
-
-    Raises `ValueRefused` for days that do not exist and for years no membership platform has seen.
-    """
-    text = cell.strip()
-    if not text:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueRefused(_("This is not a date such as 2026-05-31 07:46:37.")) from None
-    if not 2000 <= found.year <= 2100:
-        raise ValueRefused(_("This date is too far away to be true."))
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def read_outside_id(cell: str) -> str:

@@ -10,8 +10,9 @@ from groups.imports.formats import FORMATS
 from groups.models import Contact, Group, Import, ImportRow, Membership, OutsideId
 from groups.services.checking import LEASE_SECONDS, PAGE, count_rows
 from groups.services.contacts import attach_verified_accounts
-from groups.services.judging import Judged, gone_memberships, judge_rows
+from groups.services.judging import Judged, gone_memberships, judge_rows, name_rows
 from groups.services.memberships import INSTANT, lock_tree, raise_rosters
+from groups.services.readdressing import pass_on_addresses
 from rows.lease import end_lease, keep_lease, take_lease
 
 Verdict = ImportRow.Verdict
@@ -29,6 +30,8 @@ def apply_import(import_id: int, *, now: datetime, page: int = PAGE) -> bool:
     )
     if import_run is None or take_lease(import_run, seconds=LEASE_SECONDS) is None:
         return False
+    if not pass_on_addresses(import_run, seconds=LEASE_SECONDS):
+        return False
     while rows := _next_page(import_run, page):
         if not _apply_page(import_run, rows, now):
             return False
@@ -45,7 +48,7 @@ def _apply_page(import_run: Import, rows: list[ImportRow], now: datetime) -> boo
         if not keep_lease(import_run, seconds=LEASE_SECONDS):
             return False
         lock_tree(import_run.group)
-        before = {row.pk: (row.verdict, row.flag, row.former_address) for row in rows}
+        before = {row.pk: _said(row) for row in rows}
         tree = Group.objects.tree_of(import_run.group).in_bulk()
         for row in rows:
             if row.target_id is None or tree[row.target_id].archived_at:  # since the dry run
@@ -54,17 +57,21 @@ def _apply_page(import_run: Import, rows: list[ImportRow], now: datetime) -> boo
         _write_contacts(import_run, judged, now)
         _write_memberships(import_run, judged, tree, now)
         # The database may have moved on since the dry run: the rows say what really happened.
-        moved = [row for row in rows if before[row.pk] != (row.verdict, row.flag, row.former_address)]
-        ImportRow.objects.bulk_update(moved, ["verdict", "flag", "former_address"], batch_size=100)
+        moved = [row for row in rows if before[row.pk] != _said(row)]
+        ImportRow.objects.bulk_update(moved, ["verdict", "flag", "former_address", "contact"], batch_size=100)
         import_run.cursor = rows[-1].line
         import_run.save(update_fields=["cursor"])
     return True
 
 
+def _said(row: ImportRow) -> tuple[object, ...]:
+    return row.verdict, row.flag, row.former_address, row.contact_id
+
+
 def _write_contacts(import_run: Import, judged: list[Judged], now: datetime) -> None:
     """Every judged row has its contact afterwards, named, addressed and known by its outside id as the row says."""
     for found in judged:
-        # One by one and in the order of the file: an address may pass from one person to the next.
+        # To addresses that nobody has: what is passed on within the file was before the first page.
         if found.contact and (found.new_name or found.new_address):
             found.contact.name = found.row.name if found.new_name else found.contact.name
             found.contact.address_key = (
@@ -159,6 +166,7 @@ def _finish(import_run: Import, now: datetime) -> bool:
         if not keep_lease(import_run, seconds=LEASE_SECONDS):
             return False
         lock_tree(import_run.group)
+        name_rows(import_run)
         counts["ended"] = _end_gone(import_run, import_run.gone_at) if import_run.gone_at else 0
         # What was gone and who belonged before are the dry run's to say: now the gone have ended.
         import_run.counts = {

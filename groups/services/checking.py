@@ -1,6 +1,6 @@
 """The dry run: a worker reads the file in pages and writes down what each row would come to."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -11,15 +11,23 @@ from django.db import transaction
 from django.db.models import Count, F
 from django.utils.translation import gettext as _
 
-from groups.imports.formats import Field, plain
+from groups.imports.formats import FORMATS, Field, plain
 from groups.imports.mapping import Mapping as Choices
-from groups.imports.people import Person, find_indexes, newest_update, read_person
+from groups.imports.people import Person, find_indexes, look_at_dates, read_person
 from groups.imports.reading import BadRow, Layout, Readable, Row, read_rows
 from groups.imports.values import hint_of
-from groups.models import Group, Import, ImportRow
+from groups.models import Group, Import, ImportRow, OutsideId
 from groups.services.contacts import own_addresses
-from groups.services.judging import gone_memberships, judge_rows, live_memberships
+from groups.services.judging import (
+    gone_memberships,
+    judge_rows,
+    live_memberships,
+    name_rows,
+    unread_rows,
+)
+from groups.services.readdressing import possible_moves
 from rows.lease import end_lease, keep_lease, take_lease
+from rows.sets import among
 
 PAGE = 2_000
 LEASE_SECONDS = 120
@@ -38,6 +46,7 @@ class _Rules:
     as_of: datetime
     targets: frozenset[int]
     own_addresses: frozenset[str]
+    day_first: bool | None  # how this file writes 3/4/2027; None: nothing in it says so
 
 
 def check_import(import_id: int, *, now: datetime, page: int = PAGE) -> bool:
@@ -66,9 +75,9 @@ def _check_file(import_run: Import, file: Readable, now: datetime, page: int) ->
     layout = Layout.from_json(import_run.layout)
     choices = Choices.from_json(import_run.mapping)
     columns = find_indexes(choices.columns, layout)
+    dates = look_at_dates(read_rows(file, layout), columns)
     if import_run.as_of is None:
-        newest = newest_update(read_rows(file, layout), columns)
-        import_run.as_of = min(newest or import_run.created_at, now)
+        import_run.as_of = min(dates.newest or import_run.created_at, now)
     if import_run.cursor == 0 and not _begin(import_run):
         return False
     rules = _Rules(
@@ -78,10 +87,14 @@ def _check_file(import_run: Import, file: Readable, now: datetime, page: int) ->
         as_of=import_run.as_of,
         targets=frozenset(Group.objects.tree_of(import_run.group).live().values_list("pk", flat=True)),
         own_addresses=own_addresses(import_run.group.creator),
+        day_first=dates.day_first,
     )
+    leaving = _who_leaves(import_run, read_rows(file, layout), rules, page)
+    if leaving is None:
+        return False
     rows = (row for row in read_rows(file, layout) if row.line > import_run.cursor)
     for batch in _batches(rows, page):
-        if not _check_page(import_run, [_read(import_run, row, rules) for row in batch]):
+        if not _check_page(import_run, [_read(import_run, row, rules) for row in batch], leaving):
             return False
     return _finish(import_run)
 
@@ -95,11 +108,35 @@ def _begin(import_run: Import) -> bool:
     return True
 
 
-def _check_page(import_run: Import, rows: list[ImportRow]) -> bool:
+def _who_leaves(
+    import_run: Import, rows: Iterable[Row | BadRow], rules: _Rules, page: int
+) -> Container[int] | None:
+    """The contacts whose address is another one by this file as a whole. None once the lease is lost."""
+    source, wanted = FORMATS[import_run.format].source, dict[int, str]()
+    known = OutsideId.objects.filter(creator=import_run.group.creator_id, source=source)
+    if not source or not known.exists():
+        return wanted
+    for batch in _batches(iter(rows), page):
+        if not keep_lease(import_run, seconds=LEASE_SECONDS):
+            return None
+        listed = [_read(import_run, row, rules) for row in batch]
+        new = {
+            row.outside_id: row.address_key for row in reversed(listed) if row.outside_id and not row.verdict
+        }
+        theirs = known.filter(among("value", new)).values_list("value", "contact", "contact__address_key")
+        found = {value: contact for value, contact, address in theirs if address != new[value]}
+        # In the order of the file: of two who want one address the first gets it.
+        for row in listed:
+            if row.outside_id in found and not row.verdict:
+                wanted.setdefault(found[row.outside_id], new[row.outside_id])
+    return possible_moves(import_run.group.creator_id, wanted)
+
+
+def _check_page(import_run: Import, rows: list[ImportRow], leaving: Container[int]) -> bool:
     with transaction.atomic():
         if not keep_lease(import_run, seconds=LEASE_SECONDS):
             return False
-        judge_rows(import_run, rows)
+        judge_rows(import_run, rows, leaving=leaving)
         ImportRow.objects.bulk_create(rows)
         import_run.cursor = rows[-1].line
         import_run.save(update_fields=["cursor"])
@@ -107,6 +144,7 @@ def _check_page(import_run: Import, rows: list[ImportRow]) -> bool:
 
 
 def _finish(import_run: Import) -> bool:
+    name_rows(import_run)
     counts = count_rows(import_run)
     with transaction.atomic():
         if not keep_lease(import_run, seconds=LEASE_SECONDS):
@@ -129,6 +167,7 @@ def count_rows(import_run: Import) -> dict[str, Any]:
         "unmapped": _tally(rows.filter(verdict=Verdict.UNMAPPED), "tier"),
         "joining": _tally(coming, "target"),
         "gone": gone_memberships(import_run).count(),
+        "unread": unread_rows(import_run).count(),
         "members": live_memberships(import_run).count(),
     }
 
@@ -141,7 +180,7 @@ def _read(import_run: Import, row: Row | BadRow, rules: _Rules) -> ImportRow:
     """The row as it will stand in the dry run; with a verdict already if nobody has to be looked up for it."""
     if isinstance(row, BadRow):
         return _with_problem(ImportRow(import_run=import_run, line=row.line), row)
-    person = read_person(row, rules.columns, rules.labels)
+    person = read_person(row, rules.columns, rules.labels, day_first=rules.day_first)
     read = ImportRow(
         import_run=import_run,
         line=row.line,
@@ -154,7 +193,10 @@ def _read(import_run: Import, row: Row | BadRow, rules: _Rules) -> ImportRow:
         ended_at=person.until if person.until and person.until > rules.as_of else None,
         flag=hint_of(person.address_key) or (ImportRow.Flag.CLEANED if person.name_cleaned else ""),
     )
-    if not read.ended_at and not _is_member(person, rules):
+    if person.end_unread:
+        # It may be what keeps them: the status alone decides nothing then.
+        _with_problem(read, person.end_unread)
+    elif not read.ended_at and not _is_member(person, rules):
         read.verdict, read.reason = Verdict.SKIPPED, person.status
     elif person.problem:
         _with_problem(read, person.problem)

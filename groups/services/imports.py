@@ -20,6 +20,7 @@ from django.core.files.storage import default_storage
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts.models import User
 from accounts.services import record
@@ -29,7 +30,7 @@ from groups.imports.people import Survey, find_indexes, survey_rows
 from groups.imports.reading import BadRow, FileRefused, Layout, Row, look_at, read_rows
 from groups.imports.values import shown
 from groups.models import Group, Import, ImportRow
-from groups.services.judging import gone_memberships, live_memberships
+from groups.services.judging import gone_memberships, live_memberships, name_rows, unread_rows
 from groups.services.memberships import GroupArchived
 
 LARGEST_FILE = 256 * 1024**2
@@ -71,6 +72,7 @@ class Summary:
     gone: int  # live memberships whose people are no longer listed
     members: int  # live memberships in the tree before the import
     ended: int  # how many of the gone were ended when it was applied
+    unread: int  # rows of which nobody can tell whom they name
 
     @property
     def rows(self) -> int:
@@ -87,8 +89,8 @@ class Summary:
 
     @property
     def asks_for_word(self) -> bool:
-        """Whether ending the gone has to be confirmed by typing the group's name."""
-        return self.gone * 3 > self.members
+        """Whether ending the gone has to be confirmed by typing the group's name: there are many, or perhaps too many."""
+        return self.gone * 3 > self.members or bool(self.gone and self.unread)
 
 
 def open_import(group: Group, file: "File[bytes]", *, by: User, now: datetime) -> Import:
@@ -242,6 +244,7 @@ def summarise(import_run: Import) -> Summary:
         gone=counts.get("gone", 0),
         members=counts.get("members", 0),
         ended=counts.get("ended", 0),
+        unread=counts.get("unread", 0),
     )
 
 
@@ -287,11 +290,26 @@ def _refuse_older(import_run: Import) -> None:
 
 
 def _refuse_unsaid_ending(import_run: Import, typed: str) -> None:
+    name_rows(import_run)
     gone, members = gone_memberships(import_run).count(), live_memberships(import_run).count()
-    if gone * 3 > members and plain(typed) != plain(import_run.group.name):
+    unread, word = unread_rows(import_run).count(), import_run.group.name
+    if plain(typed) == plain(word):
+        return
+    if gone * 3 > members:
         raise WordMissing(
             _("This would end %(gone)s of %(members)s memberships. If that is meant, type “%(word)s”.")
-            % {"gone": gone, "members": members, "word": import_run.group.name}
+            % {"gone": gone, "members": members, "word": word}
+        )
+    if gone and unread:
+        raise WordMissing(
+            ngettext(
+                "%(count)s row could not be read; its person may be among those who would end. Mend the file and upload it "
+                "again, or type “%(word)s” to end them all the same.",
+                "%(count)s rows could not be read; their people may be among those who would end. Mend the file and upload "
+                "it again, or type “%(word)s” to end them all the same.",
+                unread,
+            )
+            % {"count": unread, "word": word}
         )
 
 

@@ -1,9 +1,10 @@
 """What a row of an import comes to. The dry run and the import itself ask the same functions."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet, Subquery
 
 from accounts.models import Suppression
 from groups.imports.formats import FORMATS
@@ -58,12 +59,38 @@ def gone_memberships(import_run: Import) -> QuerySet[Membership]:
     return live_memberships(import_run).filter(of_this_kind, ~Exists(listed), brought_by__isnull=False)
 
 
-def judge_rows(import_run: Import, rows: list[ImportRow]) -> list[Judged]:
+def name_rows(import_run: Import) -> None:
+    """Every row says which contact it names, also one that appeared since the row was judged. Twice: nothing changes.
+
+    Two statements, however many rows.
+    """
+    unnamed = ImportRow.objects.filter(import_run=import_run, contact=None)
+    creator_id, source = import_run.group.creator_id, FORMATS[import_run.format].source
+    by_id = OutsideId.objects.filter(creator=creator_id, source=source, value=OuterRef("outside_id"))
+    by_address = Contact.objects.filter(creator=creator_id, address_key=OuterRef("address_key"))
+    named = unnamed.exclude(outside_id="").filter(Exists(by_id))
+    named.update(contact_id=Subquery(by_id.values("contact")[:1]))
+    # What somebody leaves by this file is not theirs any more, whoever has it now.
+    moving = ImportRow.objects.filter(import_run=import_run).exclude(former_address="")
+    addressed = unnamed.exclude(address_key="").filter(Exists(by_address))
+    addressed = addressed.exclude(address_key__in=moving.values("former_address"))
+    addressed.update(contact_id=Subquery(by_address.values("pk")[:1]))
+
+
+def unread_rows(import_run: Import) -> QuerySet[ImportRow]:
+    """Rows of which nobody can tell whom they name: their people may be among those who are not listed."""
+    return ImportRow.objects.filter(import_run=import_run, verdict=Verdict.BAD, outside_id="", address_key="")
+
+
+def judge_rows(
+    import_run: Import, rows: list[ImportRow], *, leaving: Container[int] = frozenset()
+) -> list[Judged]:
     """Give each row its verdict against the database as it is now; rows come in the order of the file.
 
-    A row that has a verdict already (bad, skipped, unmapped) keeps it and learns only whom it names.
+    A row that has a verdict already (bad, skipped, unmapped) keeps it and learns only whom it names. `leaving` are
+    the contacts who leave their address by another row of the file: it is whoever's row has it.
     """
-    known = _load(import_run, rows)
+    known = _load(import_run, rows, leaving)
     return [_judge(import_run, row, known) for row in rows]
 
 
@@ -103,12 +130,10 @@ def _compare_identity(import_run: Import, judged: Judged, contact: Contact, know
     if row.address_key == contact.address_key:
         return
     if row.address_key in known.by_address or row.address_key in known.listed:
-        row.flag = ImportRow.Flag.TAKEN
+        row.flag, row.former_address = ImportRow.Flag.TAKEN, ""
         return
     judged.new_address = True
     row.former_address = contact.address_key
-    # The rows below find the former address free.
-    known.by_address.pop(contact.address_key, None)
 
 
 def _compare_memberships(import_run: Import, judged: Judged, memberships: list[Membership]) -> None:
@@ -125,7 +150,8 @@ def _compare_memberships(import_run: Import, judged: Judged, memberships: list[M
         and stays.ended_at != row.ended_at
         and (row.ended_at is None or row.ended_at > stays.started_at)
     )
-    changed = judged.new_name or judged.new_address or judged.new_outside_id or judged.new_end
+    # Or the address was passed on already, before this page's turn.
+    changed = judged.new_name or row.former_address or judged.new_outside_id or judged.new_end
     row.verdict = Verdict.CHANGED if changed else Verdict.UNCHANGED
 
 
@@ -135,26 +161,20 @@ def _stays(import_run: Import, row: ImportRow, held: Membership) -> bool:
     return held.group_id == row.target_id or by_hand_above
 
 
-def _load(import_run: Import, rows: list[ImportRow]) -> _Known:
+def _load(import_run: Import, rows: list[ImportRow], leaving: Container[int]) -> _Known:
     creator_id, source = import_run.group.creator_id, FORMATS[import_run.format].source
     outside_ids = [row.outside_id for row in rows if row.outside_id]
     addresses = [row.address_key for row in rows if row.address_key]
     found = OutsideId.objects.filter(creator=creator_id, source=source, value__in=outside_ids)
     by_outside_id = {known.value: known.contact for known in found.select_related("contact")}
-    by_address = {
-        contact.address_key: contact
-        for contact in Contact.objects.filter(creator=creator_id, address_key__in=addresses)
-    }
+    holders = Contact.objects.filter(creator=creator_id, address_key__in=addresses)
+    by_address = {contact.address_key: contact for contact in holders if contact.pk not in leaving}
     ids = {contact.pk for contact in (*by_outside_id.values(), *by_address.values())}
     memberships: dict[int, list[Membership]] = {}
     held = Membership.objects.in_tree(import_run.group).filter(contact__in=ids)
     for membership in held.order_by(F("ended_at").desc(nulls_first=True), "-started_at"):
         memberships.setdefault(membership.contact_id, []).append(membership)
     earlier = ImportRow.objects.filter(import_run=import_run, line__lt=rows[0].line).accepted()
-    freed = earlier.filter(former_address__in=list(by_address)).values_list("former_address", "contact")
-    for address, contact_id in freed:
-        if by_address[address].pk == contact_id:
-            del by_address[address]
     suppressed = Suppression.objects.live().filter(address_key__in=addresses)
     return _Known(
         by_outside_id,

@@ -167,7 +167,16 @@ class ApplyForm(forms.Form):
                 label=_("To confirm, type “%(word)s”") % {"word": import_run.group.name},
                 required=ending,
                 error_messages={"required": _("Type the name of the group if you mean it.")},
-                help_text=_("That is more than a third of the group. Is the file complete?"),
+                help_text=_("That is more than a third of the group. Is the file complete?")
+                if summary.gone * 3 > summary.members
+                else ngettext(
+                    "%(count)s row could not be read (look under “Problems”): its person may be among these. Better mend the "
+                    "file and upload it again.",
+                    "%(count)s rows could not be read (look under “Problems”): their people may be among these. Better mend "
+                    "the file and upload it again.",
+                    summary.unread,
+                )
+                % {"count": summary.unread},
                 widget=forms.TextInput(attrs={"autocomplete": "off"}),
             )
 

@@ -1,7 +1,6 @@
 """A killed worker's successor goes on where it was and comes to the same end."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -11,7 +10,6 @@ from accounts.models import User
 from groups.imports.mapping import Mapping
 from groups.models import Group, Import, ImportRow
 from groups.services import (
-    add_contact,
     apply_import,
     applying,
     check_import,
@@ -166,30 +164,6 @@ def test_a_new_choice_stops_the_dry_run_that_is_under_way(
     assert check_import(run.pk, now=now)
     run.refresh_from_db()
     assert run.as_of == now - timedelta(days=1)
-
-
-def test_an_address_freed_on_one_page_and_taken_by_hand_meanwhile_is_that_contact_s(
-    patrons: Group, owner: User, now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = samples.patron(0), samples.patron(1)
-    october = samples.patreon_export([first, second], samples.OCTOBER)
-    applied(checked(patrons, october, by=owner, now=now), by=owner, now=now)
-    people = [replace(first, email="fresh@example.org"), replace(second, email=first.email)]
-    november = samples.patreon_export(people, samples.NOVEMBER)
-    run = checked(patrons, november, by=owner, now=now, page=1)
-    request_apply(run, consent=True, gone_at=None, by=owner, now=now)
-    with monkeypatch.context() as killing:
-        killing.setattr(applying, "_apply_page", dies_after(1, applying._apply_page))
-        with pytest.raises(Killed):
-            apply_import(run.pk, now=now, page=1)
-    by_hand = add_contact(patrons.creator, first.email, "By hand", now=now)
-    lapse(run)
-
-    assert apply_import(run.pk, now=now, page=1)
-
-    assert run.rows.get(line=3).flag == ImportRow.Flag.TAKEN
-    by_hand.refresh_from_db()
-    assert by_hand.address_key == first.email
 
 
 def test_a_dry_run_started_afresh_under_the_button_is_not_applied(

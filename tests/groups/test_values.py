@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groups.imports.dates import read_instant
 from groups.imports.formats import GENERIC, PATREON_2023, PATREON_2026, PLAIN_LIST, Field, plain, recognise
 from groups.imports.formats import suggest_columns as suggest
 from groups.imports.values import (
@@ -14,7 +15,6 @@ from groups.imports.values import (
     ValueRefused,
     hint_of,
     read_address,
-    read_instant,
     read_name,
     read_outside_id,
     shown,
