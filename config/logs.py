@@ -21,10 +21,9 @@ ADDRESS, TICKET = "[address]", "[ticket]"
 _ADDRESS = re.compile(
     r"(?<![\w!#$%&*+=?^`{|}~.-])[\w!#$%&*+=?^`{|}~.-][\w!#$%&'*+=?^`{|}~.-]*(?:@|%40)[\w.-]*\w", re.IGNORECASE
 )
-# Links that are a right: whatever stands behind these words in a path.
-_LINK = re.compile(
-    r"/(redeem|unsubscribe|preferences|why|report|sign-in)/(?!\[)[^\s/\"'<>?#]+", re.IGNORECASE
-)
+# Links that are a right: whatever stands behind these words in a path. deploy/nginx.conf knows them too.
+LINKS = "redeem|unsubscribe|preferences|why|report|sign-in"
+_LINK = re.compile(rf"/({LINKS})/(?!\[)[^\s/\"'<>?#]+", re.IGNORECASE)
 # Keys, tokens, sessions and tickets wherever they stand: long, and mixed as no word is. Hexadecimal names of tasks and
 # files are none.
 _LONG = r"(?<![\w-])(?=[\w=-]*[a-z])(?=[\w=-]*[A-Z])(?:(?=[\w=-]*[0-9])[\w=-]{20,}|[\w=-]{34,})"
