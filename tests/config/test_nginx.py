@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,8 +130,14 @@ def site_of(folder: Path, port: int, plain: int, app: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    folder = tmp_path_factory.mktemp("nginx")
+def folder() -> Iterator[Path]:
+    """Not pytest's own, which nobody else may enter."""
+    with tempfile.TemporaryDirectory(prefix="largesse-nginx-") as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="module")
+def front(folder: Path) -> Iterator[Front]:
     port, plain, app = free_port(), free_port(), free_port()
     environment = {
         "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "config.settings",
@@ -151,9 +158,6 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     session, file = made.stdout.split()
     # nginx's own user reads the files, as a server's www-data does.
     folder.chmod(0o755)
-    for parent in list(folder.parents)[:3]:
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/tmp"):
-            parent.chmod(parent.stat().st_mode | 0o011)
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
          "-subj", f"/CN={HOST}", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
