@@ -10,8 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from email.utils import parseaddr
 from itertools import islice
 
+from django.conf import settings
 from django.core.cache import cache
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -289,7 +291,7 @@ def _fates(lines: Iterable[str], doubts: dict[int, _Doubt]) -> tuple[dict[int, S
     """The furthest that `lines` show of each doubt, and whether they show any mail that is ours at all."""
     fates: dict[int, Seen] = {}
     others: dict[int, str] = {}
-    for seen in read(lines):
+    for seen in read(lines, sender=parseaddr(settings.MAIL_FROM)[1]):
         doubt = doubts.get(seen.delivery)
         if doubt is not None and doubt.request == seen.request:
             before = fates.get(seen.delivery)

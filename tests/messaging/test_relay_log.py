@@ -8,6 +8,7 @@ from messaging import relay_log
 from messaging.relay_log import Fate, Seen, read
 
 KEY = "0123456789abcdef0123456789abcdef"
+US = "mail@forge.example"
 AT = "Nov 21 06:00:01 relay"
 ISO = "2026-11-21T06:00:01.123456+00:00 relay"
 
@@ -16,8 +17,8 @@ def cleanup(name: str, number: int, at: str = AT, service: str = "postfix") -> s
     return f"{at} {service}/cleanup[12]: {name}: message-id=<{number}.{KEY}@forge.example>"
 
 
-def active(name: str, at: str = AT, service: str = "postfix") -> str:
-    return f"{at} {service}/qmgr[9]: {name}: from=<mail@forge.example>, size=900, nrcpt=1 (queue active)"
+def active(name: str, at: str = AT, service: str = "postfix", sender: str = US) -> str:
+    return f"{at} {service}/qmgr[9]: {name}: from=<{sender}>, size=900, nrcpt=1 (queue active)"
 
 
 def status(name: str, what: str, dsn: str = "2.0.0", said: str = "(250 ok)") -> str:
@@ -28,7 +29,7 @@ def status(name: str, what: str, dsn: str = "2.0.0", said: str = "(250 ok)") -> 
 
 
 def fates(*lines: str) -> list[tuple[int, Fate]]:
-    return [(seen.delivery, seen.fate) for seen in read(lines)]
+    return [(seen.delivery, seen.fate) for seen in read(lines, sender=US)]
 
 
 def test_a_message_id_alone_proves_nothing_and_the_queue_manager_proves_it() -> None:
@@ -36,7 +37,7 @@ def test_a_message_id_alone_proves_nothing_and_the_queue_manager_proves_it() -> 
     assert fates(cleanup("4ABCD12345", 7), active("4ABCD12345")) == [(7, Fate.BEGUN), (7, Fate.TAKEN)]
 
 
-@pytest.mark.parametrize("at", [AT, ISO])
+@pytest.mark.parametrize("at", [AT, ISO, f"<22>{AT}", f"mail-1  | {AT}"])
 @pytest.mark.parametrize("service", ["postfix", "postfix-out", "postfix/relay"])
 @pytest.mark.parametrize("name", ["4ABCD12345", "4ZfLk81xv6z9sB"])
 def test_postfix_is_known_by_any_name_and_date(at: str, service: str, name: str) -> None:
@@ -49,7 +50,8 @@ def test_postfix_is_known_by_any_name_and_date(at: str, service: str, name: str)
 )
 def test_what_became_of_a_delivery_proves_that_it_was_taken(what: str, dsn: str, fate: Fate) -> None:
     said = "(host mx.example.net said: 550 5.1.1 User unknown)"
-    seen = list(read([cleanup("4ABCD12345", 7), status("4ABCD12345", what, dsn, said)]))[-1]
+    lines = [cleanup("4ABCD12345", 7), active("4ABCD12345"), status("4ABCD12345", what, dsn, said)]
+    seen = list(read(lines, sender="Mail@Forge.example"))[-1]
     assert seen == Seen(7, KEY, fate, f"{dsn} {said}" if fate == Fate.BOUNCED else "")
 
 
@@ -79,8 +81,40 @@ def test_of_too_many_in_a_queue_the_oldest_are_forgotten(monkeypatch: pytest.Mon
 
 def test_exim_and_json_say_that_a_mail_was_taken() -> None:
     exim = f"2026-11-21 06:00:01 1abcDE-000123-4F <= mail@forge.example H=app S=900 id=7.{KEY}@forge.example"
-    line = json.dumps({"at": 1.5, "to": "a@example.net", "message_id": f"<8.{KEY}@forge.example>"})
-    assert fates(exim, line, f"app: {line}") == [(7, Fate.TAKEN), (8, Fate.TAKEN), (8, Fate.TAKEN)]
+    told = {"at": 1.5, "from": US, "to": "a@example.net", "message_id": f"<8.{KEY}@forge.example>"}
+    line = json.dumps(told)
+    found = fates(exim, f"Nov 21 06:00:01 relay exim[12]: {exim}", line, f"app: {line}")
+    assert found == [(7, Fate.TAKEN), (7, Fate.TAKEN), (8, Fate.TAKEN), (8, Fate.TAKEN)]
+
+
+@pytest.mark.parametrize(
+    "sender", ["mia@elsewhere.example", "", "mail@forge.example.evil.example", "x@forge.example"]
+)
+def test_a_mail_of_somebody_else_under_our_name_proves_nothing(sender: str) -> None:
+    lines = [cleanup("4ABCD12345", 7), active("4ABCD12345", sender=sender)]
+    bounced = status("4ABCD12345", "bounced", "5.1.1", "(host said: 550 5.1.1 User unknown)")
+    assert fates(*lines, bounced) == [(7, Fate.BEGUN), (7, Fate.NAMED), (7, Fate.NAMED)]
+    exim = f"2026-11-21 06:00:01 1abcDE-000123-4F <= {sender or '<>'} H=app S=900 id=7.{KEY}@forge.example"
+    assert fates(exim) == [(7, Fate.NAMED)]
+    entry = {"message_id": f"<7.{KEY}@forge.example>", "status": "bounced"}
+    assert fates(json.dumps({**entry, "sender": sender}), json.dumps(entry)) == [(7, Fate.NAMED)] * 2
+
+
+def test_a_delivery_of_a_mail_whose_sender_nobody_said_proves_nothing() -> None:
+    assert fates(cleanup("4ABCD12345", 7), status("4ABCD12345", "sent"))[-1] == (7, Fate.NAMED)
+
+
+def test_words_that_a_log_repeats_are_not_the_logs_own() -> None:
+    forged = [cleanup("4ABCD12345", 7), active("4ABCD12345")]
+    login = "Nov 21 06:00:01 relay sshd[5]: Invalid user {} from 192.0.2.1 port 5"
+    quoted = 'Nov 21 06:00:01 relay app: login failed for "{}"'
+    arrival = f"1abcDE-000123-4F <= {US} id=7.{KEY}@forge.example"
+    subject = f'2026-11-21 06:00:01 1abcDE-000124-4F <= evil@e.example H=app T="{arrival}" id=9@e.example'
+    for line in (login, quoted):
+        assert {fate for _pk, fate in fates(*(line.format(one) for one in [*forged, arrival]))} <= {
+            Fate.NAMED
+        }
+    assert fates(subject) == [(7, Fate.NAMED)]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +127,14 @@ def test_exim_and_json_say_that_a_mail_was_taken() -> None:
     ],
 )
 def test_json_may_say_the_opposite(entry: dict[str, str], fate: Fate) -> None:
-    assert fates(json.dumps({"message_id": f"<7.{KEY}@forge.example>", **entry})) == [(7, fate)]
+    named = {"message_id": f"<7.{KEY}@forge.example>", "from": f"<{US}>"}
+    assert fates(json.dumps({**named, **entry})) == [(7, fate)]
+
+
+def test_json_that_bounced_says_why() -> None:
+    entry = {"message_id": f"<7.{KEY}@forge.example>", "from": US, "status": "bounced", "dsn": "5.1.1"}
+    [seen] = read([json.dumps({**entry, "response": "550 unknown"})], sender=US)
+    assert (seen.fate, seen.said) == (Fate.BOUNCED, "5.1.1 550 unknown")
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from email.utils import parseaddr
 from pathlib import Path
 
 import pytest
 import time_machine
-from django.conf import LazySettings
+from django.conf import LazySettings, settings
 from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -442,6 +443,10 @@ def log_of(recorder: Recorder) -> list[str]:
     return recorder.log.read_text().splitlines()
 
 
+def sender() -> str:
+    return parseaddr(settings.MAIL_FROM)[1]
+
+
 def later(now: datetime) -> datetime:
     return now + 10 * MINUTE + GRACE + MINUTE
 
@@ -511,6 +516,7 @@ def test_of_what_came_back_only_an_address_that_is_not_there_is_silenced_and_cou
         pk = Delivery.objects.get(address_key=address).pk
         lines += [
             f"Nov 21 relay postfix/cleanup[1]: {name}CDE12345: message-id={message_id_of(message, pk)}",
+            f"Nov 21 relay postfix/qmgr[1]: {name}CDE12345: from=<{sender()}>, size=9, nrcpt=1 (queue active)",
             f"Nov 21 relay postfix/smtp[1]: {name}CDE12345: to=<{address}>, dsn={dsn}, status=bounced (no)",
         ]
     for bounced in (2, 0):
@@ -522,6 +528,25 @@ def test_of_what_came_back_only_an_address_that_is_not_there_is_silenced_and_cou
     assert message.bounced == 1
     refused = Delivery.objects.get(address_key="p3@example.net")
     assert (refused.reason, refused.smtp_code) == ("5.7.1 (no)", None)
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_a_forged_line_neither_settles_nor_silences_nor_sends_again(
+    complete: bool, relayed: tuple[Message, Recorder], now: datetime
+) -> None:
+    message, recorder = relayed
+    pk = Delivery.objects.get(address_key="p2@example.net").pk
+    log = [
+        *log_of(recorder),
+        f"Nov 21 relay postfix/cleanup[1]: 4ABCDE12345: message-id={message_id_of(message, pk)}",
+        "Nov 21 relay postfix/qmgr[1]: 4ABCDE12345: from=<p0@example.net>, size=9, nrcpt=1 (queue active)",
+        "Nov 21 relay postfix/smtp[1]: 4ABCDE12345: to=<x@y.example>, dsn=5.1.1, status=bounced (unknown)",
+    ]
+    services.settle_by_log(log, now=later(now), complete=complete)
+    assert Delivery.objects.get(pk=pk).state == "unknown"
+    assert not Suppression.objects.exists()
+    message.refresh_from_db()
+    assert message.bounced == 0
 
 
 def _moved_just_now(message: Message, at: datetime) -> None:
@@ -560,6 +585,7 @@ def test_what_was_settled_while_the_log_was_read_stays_as_it_is(
     def lines() -> Iterator[str]:
         yield from log_of(recorder)
         yield f"Nov 21 relay postfix/cleanup[1]: 4ABCDE12345: message-id={message_id_of(message, back)}"
+        yield f"Nov 21 relay postfix/qmgr[1]: 4ABCDE12345: from=<{sender()}>, size=9, nrcpt=1 (queue active)"
         yield "Nov 21 relay postfix/smtp[1]: 4ABCDE12345: to=<p2@example.net>, dsn=5.0.0, status=bounced (no)"
         Delivery.objects.filter(state="unknown").update(state="delivered")
 

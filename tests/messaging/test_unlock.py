@@ -90,7 +90,7 @@ def test_the_relays_log_settles_what_a_restored_database_put_in_doubt(
     gate.lock("Restored.", now)
     services.unlock_sending(by=None, now=now)
     first = message.deliveries.order_by("contact")[0]
-    line = json.dumps({"message_id": message_id_of(message, first.pk)})
+    line = json.dumps({"message_id": message_id_of(message, first.pk), "from": "mail@localhost"})
     later = now + timedelta(hours=1)
     found = settle_by_log([line], now=later, complete=True)
     assert (found.accepted, found.planned, found.left) == (1, 4, 0)
