@@ -350,6 +350,12 @@ class Delivery(models.Model):
         return f"{self.message} to {self.address_key}"
 
     @property
+    def written_to(self) -> str:
+        """The address that its mail went to; until it is offered, that of its person now. Of one with its contact."""
+        waits = self.state in {Delivery.State.PLANNED, Delivery.State.HELD} or "@" not in self.address_key
+        return self.contact.address_key if waits else self.address_key
+
+    @property
     def said(self) -> str:
         """The reason in words."""
         return str(Delivery.Reason(self.reason).label) if self.reason in Delivery.Reason else self.reason

@@ -9,7 +9,7 @@ attempts: that answer is evidence, and stays true when the chunk is somebody els
 count gives its number back, so that number names nobody any more: it is recorded by who has the chunk only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from django.db.models.functions import Coalesce
 from psycopg import Cursor
 
 from messaging.models import Chunk, Delivery, Gate, Message
+from messaging.services.eligible import CLOCKS_APART, NOBODY, Told, may_go
 from rows.clock import db_now
 
 
@@ -53,7 +54,8 @@ def link(
     chunk: Chunk,
     *,
     settled: Sequence[Settled] = (),
-    intend: Sequence[int] = (),
+    intend: Mapping[int, str] | None = None,
+    told: Told = NOBODY,
     call: int | None = None,
     by: str = "",
     seconds: float,
@@ -61,10 +63,11 @@ def link(
 ) -> Link:
     """Records `settled` and writes the intent to offer the deliveries `intend`, if the chunk is still ours.
 
-    `call` marks mails that leave in one call, by the first of them; `by` is the way they go. What stops the intent
+    `intend` names the address that each one's mail is written to: one whose person has another by now, or may not be
+    written to any more (`told`), is not offered. `call` marks mails that leave in one call, by the first of them; `by` is the way they go. What stops the intent
     never stops the record. Twice with the same arguments: the second time nothing is planned any more, so nothing is offered twice.
     """
-    write = _Write(chunk, settled, intend, call, by, seconds, now)
+    write = _Write(chunk, settled, intend or {}, told, call, by, seconds, now)
     if connection.vendor == "postgresql":
         return _in_one_statement(write)
     with transaction.atomic():
@@ -75,13 +78,16 @@ def link(
 class _Write:
     chunk: Chunk
     settled: Sequence[Settled]
-    intend: Sequence[int]
+    intend: Mapping[int, str]
+    told: Told
     call: int | None
     by: str
     seconds: float
     now: datetime
 
 
+# Who may be written to stands here as single look-ups by key: however many waves, grants and people there are, and
+# whatever the database believes of their numbers, each mail costs the same. `may_go` says the same for SQLite.
 _STATEMENT = """
 WITH ours AS (
     UPDATE messaging_chunk SET lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
@@ -107,11 +113,23 @@ WITH ours AS (
         AND (delivery.state = 'sending' OR (delivery.state = 'unknown' AND became.state <> 'planned'))
         AND (became.uncounted = 0 OR EXISTS (SELECT 1 FROM ours))
 ), intended AS (
-    UPDATE messaging_delivery
+    UPDATE messaging_delivery delivery
     SET state = 'sending', attempts = attempts + 1, offered_at = coalesce(offered_at, %(now)s), not_before = NULL,
         reason = '', smtp_code = NULL, provider_id = '', wave = %(call)s, offered_by = %(by)s
-    WHERE id = ANY(%(intend)s::bigint[]) AND state = 'planned' AND EXISTS (SELECT 1 FROM goes_on)
-    RETURNING id
+    FROM unnest(%(intend)s::bigint[], %(addresses)s::text[]) AS meant (id, address)
+    WHERE delivery.id = meant.id AND delivery.state = 'planned' AND EXISTS (SELECT 1 FROM goes_on)
+        AND delivery.address_key = meant.address
+        AND meant.address = (SELECT address_key FROM groups_contact WHERE id = delivery.contact_id)
+        AND (SELECT true FROM groups_membership
+            WHERE contact_id = delivery.contact_id AND group_id = ANY(%(groups)s::bigint[])
+                AND started_at <= %(soon)s AND (ended_at IS NULL OR ended_at > %(soon)s) LIMIT 1)
+        AND (SELECT revoked_at IS NULL AND (redeemed_at IS NULL OR %(kind)s <> 'reminder')
+            FROM distribution_grant WHERE id = delivery.grant_id)
+        AND (SELECT true FROM accounts_suppression
+            WHERE address_key = meant.address AND lifted_at IS NULL LIMIT 1) IS NULL
+        AND (SELECT true FROM messaging_preference
+            WHERE contact_id = delivery.contact_id AND choice = 'nothing' LIMIT 1) IS NULL
+    RETURNING delivery.id
 )
 SELECT EXISTS (SELECT 1 FROM ours), EXISTS (SELECT 1 FROM goes_on),
     (SELECT array_agg(id) FROM intended)
@@ -126,6 +144,10 @@ def _in_one_statement(write: _Write) -> Link:
         "seconds": write.seconds,
         "now": write.now,
         "intend": list(write.intend),
+        "addresses": list(write.intend.values()),
+        "groups": list(write.told.groups),
+        "kind": write.told.kind,
+        "soon": write.now + CLOCKS_APART,
         "call": write.call,
         "by": write.by,
         "ids": [one.delivery_id for one in settled],
@@ -160,8 +182,9 @@ def _in_short_updates(write: _Write) -> Link:
     closed = Gate.objects.filter(Q(locked_at__isnull=False) | Q(rests_until__gt=now))
     if not running.exists() or closed.exists():
         return Link(ours=True, goes_on=False)
-    planned = Delivery.objects.filter(pk__in=write.intend, state=Delivery.State.PLANNED)
-    intended = frozenset(planned.values_list("pk", flat=True))
+    planned = Delivery.objects.filter(pk__in=list(write.intend), state=Delivery.State.PLANNED)
+    going = planned.filter(may_go(write.told, now)).values_list("pk", "address_key")
+    intended = frozenset(pk for pk, address in going if address == write.intend[pk])
     Delivery.objects.filter(pk__in=intended).update(
         state=Delivery.State.SENDING,
         attempts=F("attempts") + 1,

@@ -6,15 +6,13 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, Min, OuterRef, Q
 
-from accounts.models import Suppression
-from distribution.audience import reached_groups
-from distribution.models import Grant
-from groups.models import Creator, Membership
+from groups.models import Creator
 from messaging import gate, ramp, recipient_cap
 from messaging.models import Chunk, Delivery, Message
 from messaging.services.chain import Settled, link
+from messaging.services.eligible import address_now, drop_the_unwilling
+from messaging.services.following import follow
 from messaging.services.merging import absorb
-from messaging.services.outcome import wanting_none, wanting_weekly
 from messaging.services.tallies import count_held, recount
 from rows.clock import db_now
 from rows.lease import keep_lease, take_lease
@@ -23,8 +21,8 @@ from rows.lease import keep_lease, take_lease
 def open_chunk(*, owner: str, now: datetime) -> Chunk | None:
     """A chunk with mails to send, which `owner` holds under a new epoch; None if there is none.
 
-    What a lost worker left half done in it is in doubt, never planned again; who must not or need not be written to
-    any more is out. Twice: another chunk. First chunks come first, so a small message waits for nobody's million.
+    What a lost worker left half done in it is in doubt, never planned again; who has another address by now goes there,
+    who must not or need not be written to any more is out. Twice: another chunk. First chunks come first, so a small message waits for nobody's million.
     """
     if not gate.may_send(now):
         return None
@@ -46,7 +44,8 @@ def open_chunk(*, owner: str, now: datetime) -> Chunk | None:
         creator_id = Message.objects.values_list("release__creator", flat=True).get(pk=chunk.message_id)
         creator = Creator.objects.select_for_update(no_key=True).get(pk=creator_id)
         take_over(chunk)
-        _drop_the_unwilling(chunk, now)
+        follow(chunk, creator_id=creator.pk)
+        drop_the_unwilling(chunk, now)
         tomorrow = ramp.hold_back(chunk, creator=creator, now=now)
         recipient_cap.charge(chunk, creator_id=creator.pk, now=now)
         elsewhere = absorb(chunk, creator_id=creator.pk, now=now)
@@ -108,31 +107,14 @@ def _let_go(chunk: Chunk) -> bool:
     return done
 
 
-def look_again(chunk: Chunk, *, now: datetime) -> None:
-    """Who was suppressed, left or lost the files since the chunk was opened is out. Nothing if it is not ours any more."""
+def look_again(chunk: Chunk, *, now: datetime) -> frozenset[int]:
+    """Who was suppressed, left or lost the files since the chunk was opened is out. Returns the deliveries that may
+    still go in this opening; who has another address by now waits for the next. None, if it is not ours any more.
+    """
     with transaction.atomic():
-        if keep_lease(chunk, seconds=settings.SEND_LEASE_SECONDS):
-            _drop_the_unwilling(chunk, now)
-
-
-def _drop_the_unwilling(chunk: Chunk, now: datetime) -> None:
-    """Whoever must not be written to any more, asked not to be, has left or holds nothing by it any more, is out."""
-    state, reason = Delivery.State, Delivery.Reason
-    release = chunk.message.release
-    planned = Delivery.objects.of(chunk).filter(state=state.PLANNED)
-    suppressed = Suppression.objects.live().filter(address_key=OuterRef("address_key"))
-    planned.filter(Exists(suppressed)).update(state=state.SUPPRESSED, reason=reason.SUPPRESSED)
-    no_mail = wanting_none(release.creator).filter(contact=OuterRef("contact"))
-    planned.filter(Exists(no_mail)).update(state=state.SKIPPED, reason=reason.NO_MAIL)
-    if chunk.message.kind == Message.Kind.REMINDER:
-        redeemed = Grant.objects.filter(pk=OuterRef("grant"), redeemed_at__isnull=False)
-        planned.filter(Exists(redeemed)).update(state=state.SKIPPED, reason=reason.REDEEMED)
-    revoked = Grant.objects.filter(pk=OuterRef("grant"), revoked_at__isnull=False)
-    planned.filter(Exists(revoked)).update(state=state.CANCELLED, reason=reason.REVOKED)
-    if chunk.message.kind != Message.Kind.DIGEST:
-        weekly = wanting_weekly(release.creator).filter(contact=OuterRef("contact"))
-        planned.filter(Exists(weekly)).update(state=state.HELD, reason=reason.WEEKLY)
-        belonging = Membership.objects.live(now).filter(
-            group__in=reached_groups(release), contact=OuterRef("contact")
-        )
-        planned.filter(~Exists(belonging)).update(state=state.CANCELLED, reason=reason.LEFT)
+        if not keep_lease(chunk, seconds=settings.SEND_LEASE_SECONDS):
+            return frozenset()
+        drop_the_unwilling(chunk, now)
+        waiting = Delivery.objects.of(chunk).filter(state=Delivery.State.PLANNED, charged_at__isnull=False)
+        staying = waiting.filter(address_key=address_now()).order_by()
+        return frozenset(staying.values_list("pk", flat=True))

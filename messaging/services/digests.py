@@ -10,8 +10,9 @@ from django.utils.translation import gettext as _
 
 from accounts.models import Suppression
 from distribution.models import Release
-from groups.models import Creator
+from groups.models import Creator, Membership
 from messaging.models import Delivery, Message
+from messaging.services.eligible import address_now
 from messaging.services.outcome import wanting_none
 from messaging.services.source import TELLING, held_for
 from messaging.services.tallies import recount
@@ -61,7 +62,7 @@ def request_id(creator: Creator, moment: datetime) -> UUID:
 
 def _plan_digest(creator: Creator, messages: list[Message], now: datetime) -> int | None:
     """The digest's message; None if nobody is left to tell, or another beat made it."""
-    _drop_the_unwilling(creator, messages)
+    _drop_the_unwilling(creator, messages, now)
     told = held_for(creator)
     release = Release.objects.filter(pk__in=told.values("grant__release")).order_by("publish_at", "pk").last()
     if release is None:
@@ -84,14 +85,18 @@ def _plan_digest(creator: Creator, messages: list[Message], now: datetime) -> in
     return message.pk if created else None
 
 
-def _drop_the_unwilling(creator: Creator, messages: list[Message]) -> None:
-    """Who must not be written to any more, wants no mail or holds nothing by it any more waits for no digest."""
+def _drop_the_unwilling(creator: Creator, messages: list[Message], now: datetime) -> None:
+    """Who must not be written to any more, wants no mail, has left or holds nothing by it any more waits for no digest."""
     state, reason = Delivery.State, Delivery.Reason
     held = Delivery.objects.filter(message__in=messages, state=state.HELD)
     taken_back = Q(grant__revoked_at__isnull=False) | Q(grant__release__recalled_at__isnull=False)
-    suppressed = Suppression.objects.live().filter(address_key=OuterRef("address_key"))
+    # At the address the digest would go to.
+    suppressed = Suppression.objects.live().filter(address_key=OuterRef("now_at"))
+    held = held.annotate(now_at=address_now())
     no_mail = wanting_none(creator).filter(contact=OuterRef("contact"))
+    here = Membership.objects.live(now).filter(group__creator=creator, contact=OuterRef("contact"))
     _settle(held.filter(taken_back), state.CANCELLED, reason.REVOKED)
+    _settle(held.filter(~Exists(here)), state.CANCELLED, reason.LEFT)
     _settle(held.filter(Exists(suppressed)), state.SUPPRESSED, reason.SUPPRESSED)
     _settle(held.filter(Exists(no_mail)), state.SKIPPED, reason.NO_MAIL)
 

@@ -30,6 +30,7 @@ from messaging.models import Chunk, Delivery, Message
 from messaging.providers import Answer, Kind, NotOpen, Provider, SignInRefused
 from messaging.services.chain import Link, Settled, link
 from messaging.services.chunks import close_chunk, look_again, open_chunk
+from messaging.services.eligible import Told, told_by
 from messaging.words import WordsRefused
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class _Post:
 
     chunk: Chunk
     mailing: Mailing
+    told: Told
     provider: Provider
     clock: Clock
     stop: Callable[[], bool]
@@ -118,7 +120,17 @@ def send_chunk(
     due = list(charged.with_recipient().only(*_NEEDED))
     groups = group_names([delivery.contact_id for delivery in due], mailing.message.release, now=now)
     post = _Post(
-        chunk, mailing, provider, clock, stop, due, groups, also_of(due), settled=[], looked=time.monotonic()
+        chunk,
+        mailing,
+        told_by(mailing.message),
+        provider,
+        clock,
+        stop,
+        due,
+        groups,
+        also_of(due),
+        settled=[],
+        looked=time.monotonic(),
     )
     try:
         while post.due and not stop() and _send_wave(post):
@@ -132,6 +144,8 @@ def send_chunk(
 
 def _send_wave(post: _Post) -> bool:
     """One wave further. Returns whether there may be another."""
+    if time.monotonic() - post.looked > LOOK_SECONDS:
+        _look(post)
     try:
         wave = _next_wave(post, gate.share(post.provider.open()))
     except NotOpen as closed:
@@ -140,21 +154,25 @@ def _send_wave(post: _Post) -> bool:
         _wait(post.chunk, str(closed), seconds=closed.seconds, now=post.clock())
         return False
     # Before the intent: whoever waits for its turn has nothing in doubt.
-    if not gate.wait_turn(len(wave), clock=post.clock, stop=post.stop):
+    if not wave or not gate.wait_turn(len(wave), clock=post.clock, stop=post.stop):
         return False
-    now = post.clock()
-    if time.monotonic() - post.looked > LOOK_SECONDS:
-        look_again(post.chunk, now=now)
-        post.looked = time.monotonic()
-    mails = _written(post, wave, now)
+    mails = _written(post, wave, post.clock())
     post.due = post.due[len(wave) :]
     if mails is None:
         return False
-    if not mails:
-        return True
+    return _hand_over(post, wave, mails) if mails else True
+
+
+def _hand_over(post: _Post, wave: Sequence[Delivery], mails: dict[int, Mail]) -> bool:
+    """Those of `wave` that could be written are offered. Returns whether there may be another wave."""
+    written = [one for one in wave if one.pk in mails]
     begun = time.monotonic()
-    step = _intend(post, [one for one in wave if one.pk in mails], wave[0], now)
-    ready = [delivery for delivery in wave if delivery.pk in step.offered]
+    # The clock anew: whoever waited for a turn must not speak of an earlier moment than a change that was answered.
+    step = _intend(post, written, wave[0], post.clock())
+    ready = [delivery for delivery in written if delivery.pk in step.offered]
+    if step.goes_on and len(ready) < len(written):
+        # Somebody changed since: the rest is looked through at the next wave, and who is out says why.
+        post.looked = float("-inf")
     if not ready:
         return step.goes_on
     # Stopped for so long that others may think us dead: what we have not offered we do not offer any more.
@@ -168,6 +186,13 @@ def _send_wave(post: _Post) -> bool:
         # It may stop the creator: the next intent finds that.
         breakers.count_bounce(post.chunk.message_id, gone, now=now)
     return _trusted(post, answers)
+
+
+def _look(post: _Post) -> None:
+    """Who may not be written to any more is out, and so is who is to be written to elsewhere: they wait."""
+    staying = look_again(post.chunk, now=post.clock())
+    post.due = [one for one in post.due if one.pk in staying]
+    post.looked = time.monotonic()
 
 
 def _next_wave(post: _Post, size: int) -> list[Delivery]:
@@ -235,7 +260,8 @@ def _intend(post: _Post, wave: Sequence[Delivery], first: Delivery, now: datetim
     step = link(
         post.chunk,
         settled=before,
-        intend=[one.pk for one in wave],
+        intend={one.pk: one.address_key for one in wave},
+        told=post.told,
         call=first.pk if post.provider.shares_calls else None,
         by=post.provider.name,
         seconds=settings.SEND_LEASE_SECONDS,

@@ -29,6 +29,7 @@ from messaging.providers.http import Http
 from messaging.providers.meanings import names_nobody
 from messaging.providers.smtp import Smtp
 from messaging.relay_log import Fate, Seen, read
+from messaging.services.eligible import may_go, told_by
 from messaging.services.steer import reopen
 from messaging.services.tallies import recount
 from messaging.words import WordsRefused
@@ -124,7 +125,7 @@ def _doubts(message: Message) -> QuerySet[Delivery]:
 def _replay(way: Http, mailing: Mailing, since: datetime, now: datetime) -> int:
     """Makes the calls of one message again. How many mails that settled. Raises `NotOpen`."""
     message, settled, unclear = mailing.message, 0, 0
-    for call in islice(_calls(way, message, since), CALLS):
+    for call in islice(_calls(way, message, since, now), CALLS):
         # Paused or taken back meanwhile: what is not made again now may still be later.
         if unclear == PATIENCE or not _going(Message.objects.filter(pk=message.pk)).exists():
             break
@@ -135,17 +136,21 @@ def _replay(way: Http, mailing: Mailing, since: datetime, now: datetime) -> int:
     return settled
 
 
-def _calls(way: Http, message: Message, since: datetime) -> Iterator[list[Delivery]]:
-    """The calls of `message` that may be made again: whole, young enough, and not done with."""
+def _calls(way: Http, message: Message, since: datetime, now: datetime) -> Iterator[list[Delivery]]:
+    """The calls of `message` that may be made again: whole, young enough, not done with, and to nobody who moved or left."""
+    told = told_by(message)
     for chunk in message.chunks.filter(tally__has_key=State.UNKNOWN).order_by("?"):
         rows = Delivery.objects.of(chunk).filter(offered_by=way.name).with_recipient()
         doubtful = rows.filter(state=State.UNKNOWN, offered_at__gt=since)
         # Of one that was put back nobody knows whether it was offered once more since.
         doubtful = doubtful.exclude(reason=Delivery.Reason.RESTORED)
+        # If the call before was not taken this one is: as what it says to people, to their addresses of now.
+        going = doubtful.filter(may_go(told, now))
         if not way.shares_calls:
-            yield from ([one] for one in doubtful)
+            yield from ([one] for one in going)
             continue
         named = set(doubtful.values_list("wave", "attempts"))
+        named -= set(doubtful.exclude(pk__in=going.values("pk")).values_list("wave", "attempts"))
         calls: dict[tuple[int | None, int], list[Delivery]] = defaultdict(list)
         # One that was refused was not in it, or the whole call had its answer.
         for one in rows.filter(wave__in={wave for wave, _attempt in named}).exclude(state=State.FAILED):

@@ -118,8 +118,8 @@ def clear_cancelled(message_id: int, *, now: datetime) -> int:
 def resend(deliveries: QuerySet[Delivery], *, message: Message, by: User, now: datetime) -> int:
     """Those of `deliveries` that failed, came back or are in doubt are offered once more, with the same slot.
 
-    A person decided that: some of those in doubt may get it twice. Who must not be written to is left out. The
-    recipient's cap was charged the first time. Returns how many. Twice: 0. Raises `CannotSteer` for a message that
+    A person decided that: some of those in doubt may get it twice. Who must not be written to is left out; who has
+    another address by now is written to there. The recipient's cap was charged the first time. Returns how many. Twice: 0. Raises `CannotSteer` for a message that
     was cancelled or whose release was recalled.
     """
     with transaction.atomic():
@@ -129,8 +129,8 @@ def resend(deliveries: QuerySet[Delivery], *, message: Message, by: User, now: d
                 _("This message was taken back, or is not on its way: nothing of it can be sent.")
             )
         suppressed = Suppression.objects.live().values("address_key")
-        again = deliveries.filter(message=locked, state__in=RESENDABLE).exclude(address_key__in=suppressed)
-        again = again.filter(grant__revoked_at=None)
+        again = deliveries.filter(message=locked, state__in=RESENDABLE, grant__revoked_at=None)
+        again = again.exclude(contact__address_key__in=suppressed)
         contacts = dict(again.values_list("pk", "contact_id"))
         if not contacts:
             return 0

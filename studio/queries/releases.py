@@ -194,6 +194,9 @@ def recipients(release: Release, message: Message, *, state: str, q: str) -> Que
 def with_deliveries(message: Message, grants: Iterable[Grant]) -> list[tuple[Grant, Delivery | None]]:
     """Each grant with what became of its mail: one query for a page."""
     grants = list(grants)
-    told = Delivery.objects.filter(message=message, contact__in=[grant.contact_id for grant in grants])
-    by_contact = {delivery.contact_id: delivery for delivery in told}
+    people = {grant.contact_id: grant.contact for grant in grants}
+    by_contact = {}
+    for delivery in Delivery.objects.filter(message=message, contact__in=list(people)):
+        delivery.contact = people[delivery.contact_id]
+        by_contact[delivery.contact_id] = delivery
     return [(grant, by_contact.get(grant.contact_id)) for grant in grants]

@@ -38,8 +38,8 @@ def no_fence() -> None:
     _rewrite(
         ("WHERE id = %(chunk)s AND epoch = %(epoch)s AND state = 'open'", "WHERE id = %(chunk)s"),
         (
-            "WHERE id = ANY(%(intend)s::bigint[]) AND state = 'planned'",
-            "WHERE id = ANY(%(intend)s::bigint[])",
+            "WHERE delivery.id = meant.id AND delivery.state = 'planned'",
+            "WHERE delivery.id = meant.id",
         ),
     )
 

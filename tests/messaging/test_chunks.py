@@ -19,6 +19,7 @@ from messaging.models import Chunk, Delivery, Message, Preference
 from messaging.providers import Answer, Kind, NotOpen, SignInRefused
 from messaging.services import chunks, plan, sending
 from messaging.services.chain import Link, Settled, link
+from messaging.services.eligible import told_by
 from rows.clock import db_now
 from tests.factories import BundleFactory, GroupFactory, MembershipFactory, ReleaseFactory
 
@@ -65,7 +66,7 @@ class Script:
 
     def answer_to(self, mail: Mail) -> Answer:
         # The intent is written before anything is offered.
-        assert Delivery.objects.get(address_key=mail.address).state == Delivery.State.SENDING
+        assert Delivery.objects.get(pk=mail.recipient.delivery).state == Delivery.State.SENDING
         answer = self.answers.pop(0) if self.answers else OK
         if isinstance(answer, NotOpen):
             self.closed = answer
@@ -200,7 +201,7 @@ def test_what_a_lost_worker_was_handing_over_is_in_doubt_and_the_rest_goes_on(
     chunk = services.open_chunk(owner="lost", now=now)
     assert chunk is not None
     first = Delivery.objects.order_by("contact")[0]
-    link(chunk, intend=[first.pk], seconds=60, now=now)
+    link(chunk, intend={first.pk: first.address_key}, told=told_by(first.message), seconds=60, now=now)
     # Nobody takes it while the lease holds.
     idle = Script()
     work(idle)
@@ -220,11 +221,18 @@ def test_a_stalled_worker_that_wakes_after_its_lease_offers_nothing_more_and_say
     stalled = services.open_chunk(owner="stalled", now=now)
     assert stalled is not None
     first, second = Delivery.objects.order_by("contact")[:2]
-    link(stalled, intend=[first.pk], seconds=60, now=now)
+    link(stalled, intend={first.pk: first.address_key}, told=told_by(first.message), seconds=60, now=now)
     lapse()
     other = services.open_chunk(owner="other", now=now)
     assert other is not None
-    late = link(stalled, settled=[Settled(first.pk, 1, "accepted")], intend=[second.pk], seconds=60, now=now)
+    late = link(
+        stalled,
+        settled=[Settled(first.pk, 1, "accepted")],
+        intend={second.pk: second.address_key},
+        told=told_by(second.message),
+        seconds=60,
+        now=now,
+    )
     assert (late.ours, late.goes_on, late.offered) == (False, False, frozenset())
     # It was in doubt; the answer that was heard after all is evidence. Nothing else is its to change.
     assert states() == ["accepted", "planned", "planned", "planned", "planned"]
@@ -239,7 +247,7 @@ def test_a_late_answer_plans_nothing_again_and_never_speaks_of_a_later_attempt(
     stalled = services.open_chunk(owner="stalled", now=now)
     assert stalled is not None
     first = Delivery.objects.order_by("contact")[0]
-    link(stalled, intend=[first.pk], seconds=60, now=now)
+    link(stalled, intend={first.pk: first.address_key}, told=told_by(first.message), seconds=60, now=now)
     lapse()
     assert services.open_chunk(owner="other", now=now)
     link(stalled, settled=[Settled(first.pk, 1, "planned", counts=False)], seconds=60, now=now)
@@ -256,12 +264,20 @@ def test_an_attempt_that_did_not_count_is_taken_back_by_who_has_the_chunk_only(
     first = services.open_chunk(owner="first", now=now)
     assert first is not None
     delivery = Delivery.objects.order_by("contact")[0]
-    link(first, intend=[delivery.pk], seconds=60, now=now)
+    link(
+        first, intend={delivery.pk: delivery.address_key}, told=told_by(delivery.message), seconds=60, now=now
+    )
     back = Settled(delivery.pk, 1, "planned", counts=False)
     services.close_chunk(first, settled=[back], now=now)
     second = services.open_chunk(owner="second", now=now)
     assert second is not None
-    link(second, intend=[delivery.pk], seconds=60, now=now)
+    link(
+        second,
+        intend={delivery.pk: delivery.address_key},
+        told=told_by(delivery.message),
+        seconds=60,
+        now=now,
+    )
     services.close_chunk(first, settled=[back], now=now)
     delivery.refresh_from_db()
     assert (delivery.state, delivery.attempts) == ("sending", 1)
@@ -272,7 +288,7 @@ def test_a_chunk_with_a_mail_still_being_handed_over_is_not_done(message: Messag
     assert chunk is not None
     *others, last = Delivery.objects.order_by("contact")
     Delivery.objects.filter(pk__in=[one.pk for one in others]).update(state="accepted")
-    link(chunk, intend=[last.pk], seconds=60, now=now)
+    link(chunk, intend={last.pk: last.address_key}, told=told_by(last.message), seconds=60, now=now)
     services.close_chunk(chunk, settled=[], now=now)
     assert Chunk.objects.get().state == Chunk.State.OPEN
     assert services.open_chunk(owner="next", now=now)
@@ -341,8 +357,15 @@ def test_the_intent_goes_on_for_nobody_twice(message: Message, now: datetime) ->
     chunk = services.open_chunk(owner="x", now=now)
     assert chunk is not None
     first = Delivery.objects.order_by("contact")[0]
-    assert link(chunk, intend=[first.pk], seconds=60, now=now).offered == {first.pk}
-    assert link(chunk, intend=[first.pk], seconds=60, now=now).offered == frozenset()
+    assert link(
+        chunk, intend={first.pk: first.address_key}, told=told_by(first.message), seconds=60, now=now
+    ).offered == {first.pk}
+    assert (
+        link(
+            chunk, intend={first.pk: first.address_key}, told=told_by(first.message), seconds=60, now=now
+        ).offered
+        == frozenset()
+    )
 
 
 def test_a_wave_is_written_down_offered_and_recorded_as_one(

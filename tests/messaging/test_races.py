@@ -22,6 +22,7 @@ from messaging.models import Chunk, Delivery, Message, Preference, SendSlot
 from messaging.providers import Answer, Kind, Provider
 from messaging.services import ConfirmRefused, TooSoon
 from messaging.services.chain import Settled, link
+from messaging.services.eligible import told_by
 from rows.clock import db_now
 from tests.factories import BundleFactory, ContactFactory, MembershipFactory, ReleaseFactory
 
@@ -167,11 +168,17 @@ def test_a_worker_that_wakes_while_it_is_being_overtaken_loses(
         stalled = services.open_chunk(owner="stalled", now=now)
         assert stalled is not None
         first, second = Delivery.objects.order_by("contact")[:2]
-        link(stalled, intend=[first.pk], seconds=60, now=now)
+        link(stalled, intend={first.pk: first.address_key}, told=told_by(first.message), seconds=60, now=now)
         Chunk.objects.update(lease_until=db_now() - timedelta(seconds=1))
 
         wake = partial(
-            link, stalled, settled=[Settled(first.pk, 1, "accepted")], intend=[second.pk], seconds=60, now=now
+            link,
+            stalled,
+            settled=[Settled(first.pk, 1, "accepted")],
+            intend={second.pk: second.address_key},
+            told=told_by(second.message),
+            seconds=60,
+            now=now,
         )
         late, other = all_at_once([wake, lambda: services.open_chunk(owner="other", now=now)])
         first.refresh_from_db()

@@ -18,10 +18,11 @@ from django.db.models import F
 
 from accounts.models import Suppression, User
 from distribution.services import recall_release
-from groups.models import Contact
+from groups.models import Contact, Membership
+from groups.services import change_address
 from messaging import gate, services, tasks
 from messaging.mail import message_id_of
-from messaging.models import Chunk, Delivery, Message, RecentMail
+from messaging.models import Chunk, Delivery, Message, Preference, RecentMail
 from messaging.services.settle import GRACE
 from tests.http_provider import HttpProvider
 from tests.recorder import Recorder
@@ -235,8 +236,33 @@ def _of_another_provider(message: Message, owner: User, now: datetime) -> None:
     Delivery.objects.update(offered_by="smtp")
 
 
+def _somebody_moved(message: Message, owner: User, now: datetime) -> None:
+    Contact.objects.filter(address_key="p3@example.net").update(address_key="new@example.net")
+
+
+def _somebody_left(message: Message, owner: User, now: datetime) -> None:
+    Membership.objects.filter(contact__address_key="p3@example.net").update(ended_at=now)
+
+
+def _somebody_unsubscribed(message: Message, owner: User, now: datetime) -> None:
+    contact = Contact.objects.get(address_key="p3@example.net")
+    services.set_preference(contact, Preference.Choice.NOTHING, now=now)
+
+
 @pytest.mark.parametrize(
-    "become", [_cancelled, _paused, _creator_paused, _recalled, _locked, _leased, _of_another_provider]
+    "become",
+    [
+        _cancelled,
+        _paused,
+        _creator_paused,
+        _recalled,
+        _locked,
+        _leased,
+        _of_another_provider,
+        _somebody_moved,
+        _somebody_left,
+        _somebody_unsubscribed,
+    ],
 )
 def test_what_must_not_go_any_more_is_not_repeated(
     become: Callable[[Message, User, datetime], None],
@@ -482,6 +508,25 @@ def test_what_a_complete_log_does_not_show_is_sent_again_in_its_slot(
     # One mail in each person's cap.
     assert {len(times.split()) for times in RecentMail.objects.values_list("times", flat=True)} == {1}
     assert list(message.slots.values_list("at", "released_at")) == slots
+
+
+def test_who_moved_or_left_meanwhile_is_sent_nothing_where_they_were(
+    relayed: tuple[Message, Recorder], work: Callable[..., None], owner: User, now: datetime
+) -> None:
+    _message, recorder = relayed
+    change_address(Contact.objects.get(address_key="p1@example.net"), "n1@example.net", by=owner, now=now)
+    change_address(Contact.objects.get(address_key="p3@example.net"), "n3@example.net", by=owner, now=now)
+    Membership.objects.filter(contact__address_key="p4@example.net").update(ended_at=now)
+    assert services.settle_by_log(log_of(recorder), now=later(now), complete=True).planned == 3
+    work(at=later(now) + MINUTE)
+    assert sorted(mail["to"] for mail in recorder.mails()) == [
+        "n3@example.net",
+        *(f"p{n}@example.net" for n in (0, 1, 2)),
+    ]
+    # What was taken at the old address is not claimed for the new one.
+    taken = Delivery.objects.select_related("contact").get(contact__address_key="n1@example.net")
+    assert (taken.state, taken.written_to) == ("accepted", "p1@example.net")
+    assert states() == {"accepted": 4, "cancelled": 1}
 
 
 def test_a_mail_that_only_began_to_come_in_was_not_taken(

@@ -16,6 +16,7 @@ from messaging.models import Chunk, Delivery, Message, RecentMail, SendSlot
 from messaging.providers import Answer, Kind
 from messaging.services import CannotSteer, plan
 from messaging.services.chain import link
+from messaging.services.eligible import told_by
 from rows.clock import db_now
 from tests.messaging.test_chunks import DOUBT, Script, lapse, states
 
@@ -151,7 +152,7 @@ def test_what_a_dead_worker_left_of_a_cancelled_message_is_in_doubt_once_its_lea
     chunk = services.open_chunk(owner="dead", now=now)
     assert chunk is not None
     first = Delivery.objects.order_by("contact")[0]
-    link(chunk, intend=[first.pk], seconds=60, now=now)
+    link(chunk, intend={first.pk: first.address_key}, told=told_by(first.message), seconds=60, now=now)
     services.cancel_message(message, by=owner, now=now)
     assert services.clear_cancelled(message.pk, now=now) == 1
     assert states()[0] == "sending"
