@@ -7,8 +7,8 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from messaging import gate
-from messaging.figures import Figures, figures
-from messaging.models import Gate, Message
+from messaging.figures import Figures, figures, mails
+from messaging.models import Delivery, Gate, Message
 from messaging.services.numbers import progress
 
 MOST = 20
@@ -27,6 +27,7 @@ def lines(now: datetime) -> Iterator[str]:
     for message in _under_way():
         yield "  " + _line(message, now)
     yield from _counts(found)
+    yield from _mails(now)
 
 
 def gate_lines(now: datetime) -> Iterator[str]:
@@ -66,9 +67,13 @@ def _counts(found: Figures) -> Iterator[str]:
         "ago": _ago(found.oldest_letter_age),
     }
     yield _("Provider events: %(events_new)s new, %(events_held)s held back.") % vars(found)
-    for provider, kinds in found.answers.items():
-        said = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-        yield _("Answers of %(provider)s: %(said)s.") % {"provider": provider, "said": said}
+
+
+def _mails(now: datetime) -> Iterator[str]:
+    counts = mails(now)
+    said = ", ".join(f"{number} {Delivery.State(state).label}" for state, number in counts.items())
+    if said:
+        yield _("Mails (30 days): %(said)s.") % {"said": said}
 
 
 def _under_way() -> list[Message]:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from email.utils import parseaddr
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -323,7 +324,8 @@ def _told(provider: str, event: AnymailTrackingEvent, place: int | None) -> Told
     raw = json.dumps(event.esp_event, sort_keys=True)
     delivery, request = _about(event, raw)
     try:
-        address = address_key(_clean(event.recipient, 1000))
+        # Amazon repeats what stood in the mail, which may have a name before it.
+        address = address_key(parseaddr(_clean(event.recipient, 1000))[1])
     except AddressRefused:
         address = ""
     hook = HOOKS[provider]

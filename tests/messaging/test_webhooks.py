@@ -137,6 +137,15 @@ def test_a_bounce_of_resends_says_itself_whether_it_is_for_good(
     assert ProviderEvent.objects.get().kind == kind
 
 
+def test_an_address_may_stand_with_a_name_and_a_header_be_written_large(
+    client: Client, delivery: Delivery, now: datetime
+) -> None:
+    told = [{"emailAddress": f"Person 0 <{delivery.address_key}>"}]
+    post = posts.amazon_ses("complained", delivery, now, complaint={"complainedRecipients": told})
+    assert post.to(client, **{"Content-Encoding": "Identity"}).status_code == 200
+    assert ProviderEvent.objects.get().address_key == delivery.address_key
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_same_post_again_is_kept_once(
     client: Client, delivery: Delivery, now: datetime, provider: str
