@@ -10,7 +10,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from library.names import shown
-from library.zips import Contents, Reader, ZipRefused, is_program, read_zip, warnings_about
+from library.programs import begins_like_a_program, is_program
+from library.three_mf import is_3mf
+from library.zips import Contents, Reader, ZipRefused, begins_like_a_zip, read_zip, warnings_about
 
 HEAD = 64 * 1024
 
@@ -36,19 +38,25 @@ SUFFIXES = {kind: kind for kind in KINDS if kind not in {"text", "file"}} | {
 }
 PICTURES = frozenset({"png", "jpeg", "webp", "gif"})
 SPLIT = re.compile(r"\.(z\d\d|r\d\d|\d{3}|part\d+\.rar)$", re.IGNORECASE)
-PROGRAM_MAGIC = (
-    b"\x7fELF",
-    b"\xfe\xed\xfa\xce",
-    b"\xfe\xed\xfa\xcf",
-    b"\xce\xfa\xed\xfe",
-    b"\xcf\xfa\xed\xfe",
-    b"\xca\xfe\xba\xbe",
-    b"L\x00\x00\x00\x01\x14\x02\x00",
+# What lines of an OBJ begin with, of those a model cannot do without (the format's section “Vertex data” and on).
+OBJ_LINE = re.compile(
+    rb"(?:^|[\r\n])[ \t]*(?:v|vt|vn|vp|p|l|f|g|o|s|cstype|deg|curv2?|surf|mtllib|usemtl|call)[ \t]"
 )
+UTF8_MARK = b"\xef\xbb\xbf"
+UTF16_32_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 
 
 class FileRefused(Exception):
     """A file that must not be handed on: a program, a trap, or not what its name says."""
+
+
+class ProgramRefused(FileRefused):
+    """A program or a script: neither is given here, alone or in a ZIP."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            _("“%(name)s” is a program. Programs and scripts cannot be given.") % {"name": shown(name)}
+        )
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,8 @@ def identify(path: str, size: int, read: Reader) -> Finding:
     name = PurePosixPath(path).name
     promised = SUFFIXES.get(PurePosixPath(name).suffix.casefold()[1:])
     head = read(0, min(HEAD, size))
-    if is_program(name) or _is_program(head):
-        raise FileRefused(_("“%(name)s” is a program. Programs cannot be given.") % {"name": shown(name)})
+    if is_program(path) or begins_like_a_program(head):
+        raise ProgramRefused(name)
     try:
         kind, contents = _kind(head, size, read, promised)
     except ZipRefused as refused:
@@ -88,10 +96,9 @@ def identify(path: str, size: int, read: Reader) -> Finding:
 
 def _kind(head: bytes, size: int, read: Reader, promised: str | None) -> tuple[str, Contents | None]:
     """What the bytes are. Some are two things at once (any OBJ is a text): then the name decides."""
-    if head[:4] in {b"PK\x03\x04", b"PK\x05\x06"}:
+    if begins_like_a_zip(head):
         contents = read_zip(read, size)
-        model = any(re.fullmatch(r"3d/[^/]+\.model", name.casefold()) for name in contents.names)
-        return ("3mf" if model and promised != "zip" else "zip"), contents
+        return ("3mf" if promised != "zip" and is_3mf(contents, read) else "zip"), contents
     fits = {
         "stl": _stl_fits(head, size),
         "png": head.startswith(b"\x89PNG\r\n\x1a\n"),
@@ -101,7 +108,7 @@ def _kind(head: bytes, size: int, read: Reader, promised: str | None) -> tuple[s
         "pdf": b"%PDF-" in head[:1024],
         "glb": head[:4] == b"glTF" and _uint(head, 8) == size,
         "text": _is_text(head),
-        "obj": promised == "obj" and _is_text(head) and bool(re.search(rb"^(v|o|g|mtllib)\s", head, re.M)),
+        "obj": promised == "obj" and _is_text(head) and _obj_fits(head, size),
     }
     if promised and fits.get(promised):
         return promised, None
@@ -114,17 +121,23 @@ def _stl_fits(head: bytes, size: int) -> bool:
     if len(head) >= 84 and 84 + 50 * triangles == size:
         return True
     if _is_text(head):
-        return head.lstrip()[:5].lower() == b"solid" and (b"facet" in head or b"endsolid" in head)
+        return head.removeprefix(UTF8_MARK).lstrip()[:5].lower() == b"solid" and (
+            b"facet" in head or b"endsolid" in head
+        )
     return triangles > 0 and 0 < size - (84 + 50 * triangles) < 1024
 
 
-def _is_program(head: bytes) -> bool:
-    return head.startswith(PROGRAM_MAGIC) or (head[:2] in {b"MZ", b"ZM"} and b"\0" in head[:64])
+def _obj_fits(head: bytes, size: int) -> bool:
+    """One line of a model, however lines end; or nothing but comments as far as we read, in one that is longer."""
+    if OBJ_LINE.search(head.removeprefix(UTF8_MARK)):
+        return True
+    lines = head.removeprefix(UTF8_MARK).splitlines()[:-1]
+    return size > HEAD and all(line.lstrip()[:1] in {b"", b"#"} for line in lines)
 
 
 def _is_text(head: bytes) -> bool:
-    """Without NULs, unless it says by its first bytes that it is UTF-16; and not empty."""
-    return bool(head) and (b"\0" not in head or head[:2] in {b"\xff\xfe", b"\xfe\xff"})
+    """Without NULs, unless it says by its first bytes that it is UTF-16 or UTF-32; and not empty."""
+    return bool(head) and (b"\0" not in head or head.startswith(UTF16_32_MARKS))
 
 
 def _uint(data: bytes, at: int) -> int:

@@ -18,6 +18,12 @@ RESERVED = frozenset(
 # Joiners that emoji and several scripts are written with; every other format character can only mislead.
 JOINERS = frozenset("\u200c\u200d")
 
+# Unassigned, and no letters ever: noncharacters (with the last two of each plane), and what is kept for invisible ones
+# (Default_Ignorable_Code_Point of the Unicode Character Database).
+NEVER_LETTERS = (range(0x2065, 0x2066), range(0xFDD0, 0xFDF0), range(0xFFF0, 0xFFF9), range(0xE0000, 0xE1000))
+# Letters by their category, and nothing to be seen: fillers of Hangul.
+BLANKS = frozenset("\u115f\u1160\u3164\uffa0")
+
 
 class NameRefused(Exception):
     """A path that some disk, archive or reader would take for something else."""
@@ -68,8 +74,8 @@ def folder_name(title: str, *, taken: Iterable[str] = ()) -> str:
 
 def shown(name: str) -> str:
     """`name` for a sentence: nothing invisible in it, and short."""
-    visible = "".join(char if _is_plain(char) else "�" for char in name)
-    return visible if len(visible) <= 80 else f"{visible[:60]}…{visible[-19:]}"
+    short = name if len(name) <= 80 else f"{name[:60]}…{name[-19:]}"
+    return "".join(char if _is_plain(char) else "�" for char in short)
 
 
 def _safe_segment(raw: str, part: str) -> str:
@@ -94,5 +100,12 @@ def _safe_segment(raw: str, part: str) -> str:
 
 
 def _is_plain(char: str) -> bool:
-    """Neither a control, nor invisible, nor a change of direction, nor half a character (a lone surrogate)."""
-    return char in JOINERS or unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    """Neither a control, nor invisible, nor a change of direction, nor half a character (a lone surrogate).
+
+    A letter that Unicode took up after this Python was made is as good as any other; what Unicode keeps for
+    characters nobody sees, and what will never be a character, is not.
+    """
+    category = unicodedata.category(char)
+    if category == "Cn":
+        return not any(ord(char) in never for never in NEVER_LETTERS) and ord(char) & 0xFFFE != 0xFFFE
+    return char in JOINERS or (category not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} and char not in BLANKS)

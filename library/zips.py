@@ -1,4 +1,4 @@
-"""What a ZIP holds, judged by its central directory alone: nothing is ever unpacked here.
+"""What a ZIP holds, judged by its central directory and by how its files begin: none is ever unpacked whole.
 
 Two readers must not see two different archives (the rules PyPI applies to wheels are the model), nothing may
 land outside the folder it is unpacked to, and nothing may grow a thousandfold. What is merely unhandy is a
@@ -7,6 +7,7 @@ warning. Layout and names as in PKWARE's APPNOTE.TXT, sections 4.3.12 to 4.3.16.
 
 import re
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,11 +16,15 @@ from pathlib import PurePosixPath
 from django.utils.translation import gettext as _
 
 from library.names import path_key, shown
+from library.programs import OPENING, begins_like_a_program, is_program
 
 # (offset, length) -> at most that many bytes, fewer only at the file's end.
 Reader = Callable[[int, int], bytes]
 
 END, END64, LOCATOR64, ENTRY = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"PK\x01\x02"
+LOCAL = b"PK\x03\x04"
+# What may stand before the first entry of an archive that was nearly split in pieces (APPNOTE 8.5.3 and 8.5.4).
+MARKERS = frozenset([b"PK\x07\x08", b"PK00"])
 MAX_ENTRIES = 100_000
 MAX_DIRECTORY = 64 * 1024**2
 MAX_UNPACKED = 1024**4
@@ -28,45 +33,12 @@ MAX_RATIO, RATIO_COUNTS_FROM = 200, 100 * 1024**2
 # A local header may carry 64 kB of extra fields after its name, and a data descriptor after its bytes.
 LOCAL_HEADER, LOCAL_SLACK = 30, 65_535 + 24
 WRAP = 2**32
+UNICODE_PATH, LONG_FIELDS = 0x7075, 1
+DEFLATED = 8
+# The beginnings of files are read in blocks, where they lie close together; so many blocks at most: a bucket takes
+# its time for each.
+BLOCK, MAX_BLOCKS = 64 * 1024, 2_000
 
-PROGRAMS = frozenset(
-    [
-        "apk",
-        "app",
-        "bat",
-        "cmd",
-        "com",
-        "command",
-        "cpl",
-        "dll",
-        "dmg",
-        "exe",
-        "hta",
-        "img",
-        "ipa",
-        "iso",
-        "jar",
-        "js",
-        "jse",
-        "lnk",
-        "msi",
-        "msp",
-        "pif",
-        "pkg",
-        "ps1",
-        "psm1",
-        "reg",
-        "scf",
-        "scr",
-        "vb",
-        "vbe",
-        "vbs",
-        "vhd",
-        "vhdx",
-        "wsf",
-        "wsh",
-    ]
-)
 ARCHIVES = frozenset(["7z", "bz2", "gz", "rar", "tar", "tgz", "xz", "zip", "zst"])
 
 
@@ -82,7 +54,7 @@ class Entry:
     packed: int
     size: int
     encrypted: bool
-    stored: bool
+    method: int
     link: bool
 
 
@@ -97,9 +69,8 @@ class Contents:
         return [entry.name for entry in self.entries]
 
 
-def is_program(name: str) -> bool:
-    """Whether a double click on `name` would run something. Windows ignores dots and blanks at the end."""
-    return PurePosixPath(name.rstrip(". ")).suffix.casefold()[1:] in PROGRAMS
+def begins_like_a_zip(head: bytes) -> bool:
+    return head[:4] in {LOCAL, END} or (head[:4] in MARKERS and head[4:8] in {LOCAL, END})
 
 
 def read_zip(read: Reader, size: int) -> Contents:
@@ -113,9 +84,27 @@ def read_zip(read: Reader, size: int) -> Contents:
     for entry in entries:
         _check_entry(entry)
     if not wrapped:
-        _check_layout(entries, start)
+        _check_layout(entries, start, begins_at=4 if read(0, 4) in MARKERS else 0)
+        _check_openings(entries, read)
     _check_growth(entries, size)
     return Contents(entries, wrapped)
+
+
+def first_bytes(read: Reader, entry: Entry, length: int) -> bytes:
+    """At most the first `length` bytes of what `entry` holds; none if it is packed in a way we do not know."""
+    header = read(entry.offset, LOCAL_HEADER)
+    if entry.encrypted or header[:4] != LOCAL or len(header) < LOCAL_HEADER:
+        return b""
+    name_length, extra_length = struct.unpack_from("<HH", header, 26)
+    packed = read(entry.offset + LOCAL_HEADER + name_length + extra_length, min(entry.packed, length + 1024))
+    if entry.method == 0:
+        return packed[:length]
+    if entry.method != DEFLATED:
+        return b""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, length)
+    except zlib.error:
+        return b""
 
 
 def warnings_about(contents: Contents) -> Iterator[str]:
@@ -196,68 +185,106 @@ def _entries(directory: bytes, length: int) -> Iterator[Entry]:
         at = extra_at + extra_len + comment_len
         if at > length:
             raise ZipRefused(_("This ZIP is damaged: its list of files cannot be read."))
-        size, packed, offset = _wide(directory[extra_at : extra_at + extra_len], size, packed, offset)
+        extra = _extra_fields(directory[extra_at : extra_at + extra_len])
+        size, packed, offset = _wide(extra.get(LONG_FIELDS, b""), size, packed, offset)
         yield Entry(
-            name=_name(directory[name_at:extra_at], utf8=bool(flags & 0x800)),
+            name=_name(directory[name_at:extra_at], extra, utf8=bool(flags & 0x800)),
             header=LOCAL_HEADER + name_len,
             offset=offset,
             packed=packed,
             size=size,
             encrypted=bool(flags & 0x2041),
-            stored=method == 0,
+            method=method,
             link=attributes >> 28 == 0o12,
         )
 
 
-def _name(raw: bytes, *, utf8: bool) -> str:
+def _name(raw: bytes, extra: dict[int, bytes], *, utf8: bool) -> str:
+    """As unpackers read it: in UTF-8 if the entry says so or carries a second name that belongs to the first."""
+    second = extra.get(UNICODE_PATH, b"")
+    if not utf8 and second[:1] == b"\x01" and second[1:5] == struct.pack("<L", zlib.crc32(raw)):
+        raw, utf8 = second[5:], True
     try:
         return raw.decode("utf-8" if utf8 else "cp437").replace("\\", "/")
     except UnicodeDecodeError as error:
         raise ZipRefused(_("This ZIP has a file name that cannot be read. Pack it anew.")) from error
 
 
-def _wide(extra: bytes, *values: int) -> Iterator[int]:
+def _extra_fields(extra: bytes) -> dict[int, bytes]:
+    """The extra fields by their tag, the first of each; read once from front to end, however many there are."""
+    fields: dict[int, bytes] = {}
+    at = 0
+    while at + 4 <= len(extra):
+        tag, length = struct.unpack_from("<HH", extra, at)
+        fields.setdefault(tag, extra[at + 4 : at + 4 + length])
+        at += 4 + length
+    return fields
+
+
+def _wide(long: bytes, *values: int) -> Iterator[int]:
     """`values` with the ZIP64 extra field in place of those that are at 2³²−1, in the order the format fixes."""
-    wide = b""
-    while len(extra) >= 4:
-        tag, length = struct.unpack_from("<HH", extra)
-        if tag == 1:
-            wide = extra[4 : 4 + length]
-            break
-        extra = extra[4 + length :]
+    at = 0
     for value in values:
-        if value == WRAP - 1 and len(wide) >= 8:
-            yield int.from_bytes(wide[:8], "little")
-            wide = wide[8:]
+        if value == WRAP - 1 and at + 8 <= len(long):
+            yield int.from_bytes(long[at : at + 8], "little")
+            at += 8
         else:
             yield value
 
 
 def _check_entry(entry: Entry) -> None:
-    name = shown(entry.name)
+    # `shown` looks at every letter: only for what is refused.
     if entry.name.startswith("/") or re.match(r"[A-Za-z]:", entry.name) or ".." in entry.name.split("/"):
-        raise ZipRefused(_("This ZIP would write outside its folder (%(name)s).") % {"name": name})
-    if not entry.name or any(char < " " or char == "\x7f" for char in entry.name):
-        raise ZipRefused(_("This ZIP has a file name with control characters (%(name)s).") % {"name": name})
-    if entry.link:
-        raise ZipRefused(_("This ZIP has a link inside (%(name)s). Pack the file itself.") % {"name": name})
-    if is_program(entry.name):
         raise ZipRefused(
-            _("This ZIP has a program inside (%(name)s). Programs cannot be given.") % {"name": name}
+            _("This ZIP would write outside its folder (%(name)s).") % {"name": shown(entry.name)}
         )
-    if entry.stored and not entry.encrypted and entry.packed != entry.size:
-        raise ZipRefused(_("This ZIP lies about the size of %(name)s.") % {"name": name})
+    if not entry.name or any(char < " " or char == "\x7f" for char in entry.name):
+        raise ZipRefused(
+            _("This ZIP has a file name with control characters (%(name)s).") % {"name": shown(entry.name)}
+        )
+    if entry.link:
+        raise ZipRefused(
+            _("This ZIP has a link inside (%(name)s). Pack the file itself.") % {"name": shown(entry.name)}
+        )
+    if is_program(entry.name):
+        raise _program_inside(entry)
+    if entry.method == 0 and not entry.encrypted and entry.packed != entry.size:
+        raise ZipRefused(_("This ZIP lies about the size of %(name)s.") % {"name": shown(entry.name)})
 
 
-def _check_layout(entries: list[Entry], directory_at: int) -> None:
+def _check_openings(entries: list[Entry], read: Reader) -> None:
+    """No file begins like a program, whatever it is called. Beyond `MAX_BLOCKS` blocks nobody looks."""
+    start, block, blocks = 0, b"", 0
+
+    def from_blocks(at: int, length: int) -> bytes:
+        nonlocal start, block, blocks
+        if not start <= at <= at + length <= start + len(block):
+            start, block, blocks = at, read(at, max(length, BLOCK)), blocks + 1
+        return block[at - start :][:length]
+
+    for entry in sorted(entries, key=lambda entry: entry.offset):
+        if begins_like_a_program(first_bytes(from_blocks, entry, OPENING)):
+            raise _program_inside(entry)
+        if blocks >= MAX_BLOCKS:
+            return
+
+
+def _program_inside(entry: Entry) -> ZipRefused:
+    return ZipRefused(
+        _("This ZIP has a program inside (%(name)s). Programs and scripts cannot be given.")
+        % {"name": shown(entry.name)}
+    )
+
+
+def _check_layout(entries: list[Entry], directory_at: int, *, begins_at: int) -> None:
     """The entries lie one after the other from the first byte to the list: none shares bytes, none is hidden."""
-    at = 0
+    at, slack = begins_at, 0
     for entry in sorted(entries, key=lambda entry: entry.offset):
         if entry.offset < at:
             raise ZipRefused(_("This ZIP is a trap: its files overlap one another."))
-        if entry.offset - at > (LOCAL_SLACK if at else 0):
+        if entry.offset - at > slack:
             raise ZipRefused(_("This ZIP hides something between its files. Pack it anew."))
-        at = entry.offset + entry.header + entry.packed
+        at, slack = entry.offset + entry.header + entry.packed, LOCAL_SLACK
     if at > directory_at:
         raise ZipRefused(_("This ZIP is a trap: its files overlap one another."))
     if directory_at - at > LOCAL_SLACK:

@@ -16,9 +16,10 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from library.kinds import FileRefused, Finding, identify
+from library.kinds import FileRefused, Finding, ProgramRefused, identify
 from library.models import Blob, Bundle, File, Upload, UploadPart
 from library.names import safe_path, shown
+from library.programs import is_program
 from library.services.versions import (
     BundleArchived,
     NameTaken,
@@ -28,7 +29,7 @@ from library.services.versions import (
     place_file,
 )
 from library.storage import Part, PartsDiffer, Readable, StorageDown, UploadGone, storage
-from library.zips import Reader, is_program
+from library.zips import Reader
 from rows.lease import keep_lease, take_lease
 from rows.work import put_off
 
@@ -86,7 +87,7 @@ def open_upload(bundle: Bundle, path: str, size: int, *, by: User, now: datetime
         words = {"path": shown(path), "limit": filesizeformat(settings.UPLOAD_MAX_BYTES)}
         raise SizeRefused(_("“%(path)s” is larger than %(limit)s, the most a file may have.") % words)
     if is_program(path):
-        raise FileRefused(_("“%(name)s” is a program. Programs cannot be given.") % {"name": shown(path)})
+        raise ProgramRefused(path)
     latest = latest_version(bundle)
     if latest:
         check_name_free(path, latest.files.exclude(path=path).values_list("path", flat=True))

@@ -1,5 +1,6 @@
 import os
 import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,40 @@ def stl(triangles: int, header: bytes = b"made by a test", extra: bytes = b"") -
 
 def glb(length: int = 20) -> bytes:
     return b"glTF" + struct.pack("<LL", 2, length) + b"\0" * 8
+
+
+MODEL_TYPE = "http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"
+
+
+def three_mf(
+    target: str, *, part: str = "", kind: str = MODEL_TYPE, encoding: str = "utf-8", head: str = ""
+) -> bytes:
+    """A package that says in its relationships where its model lies."""
+    said = (
+        f'<?xml version="1.0" encoding="{encoding}"?>{head}'
+        '<r:Relationships xmlns:r="http://schemas.openxmlformats.org/package/2006/relationships">'
+        f"<r:Relationship Id='rel0' Target='{target}' Type='{kind}'/></r:Relationships>"
+    )
+    files = [
+        ("[Content_Types].xml", b"x"),
+        ("_rels/.rels", said.encode(encoding)),
+        (part or target.lstrip("/"), b"<model/>"),
+    ]
+    return zipped(*files, method=zipfile.ZIP_DEFLATED)
+
+
+def marked(data: bytes) -> bytes:
+    """The ZIP with all its places four bytes further on, for a marker to stand before it."""
+    out = bytearray(data)
+    at = data.index(b"PK\x01\x02")
+    end = data.index(b"PK\x05\x06")
+    while at < end:
+        [offset] = struct.unpack_from("<L", out, at + 42)
+        struct.pack_into("<L", out, at + 42, offset + 4)
+        at = data.find(b"PK\x01\x02", at + 4) if data.find(b"PK\x01\x02", at + 4) > 0 else end
+    [offset] = struct.unpack_from("<L", out, end + 16)
+    struct.pack_into("<L", out, end + 16, offset + 4)
+    return bytes(out)
 
 
 def found(name: str, data: bytes) -> Finding:
@@ -54,7 +89,20 @@ def found(name: str, data: bytes) -> Finding:
         ("a.lychee", b"PK\x03\x04 its own rules", "file"),
         ("a.f3d", GOOD, "file"),
         ("a.svg", b"<svg onload=alert(1)>", "file"),
-        ("a.py", b"#!/usr/bin/python\n", "file"),
+        ("READ_ME.md", b"# !/ is no script", "text"),
+        ("begins.zip", b"PK00" + marked(GOOD), "zip"),
+        ("begins.zip", b"PK\7\x08" + marked(GOOD), "zip"),
+        ("site.zip", zipped(("myfigures.com/", b""), ("myfigures.com/a.stl", b"x")), "zip"),
+        ("a.3mf", three_mf("/model/part.model"), "3mf"),
+        ("a.3mf", three_mf("3D/Models/deeper/part.model"), "3mf"),
+        ("a.3mf", three_mf("/MODEL/P%C3%A4rt.model", part="model/pärt.model"), "3mf"),
+        ("a.3mf", three_mf("/model/part.model", encoding="utf-16"), "3mf"),
+        ("a.stl", b"\xef\xbb\xbfsolid x\nendsolid x", "stl"),
+        ("a.obj", b"# mac\rv 1 2 3\rf 1 1 1\r", "obj"),
+        ("a.obj", b"  vn 0 0 1\n", "obj"),
+        ("a.obj", b"\xef\xbb\xbfusemtl gold\n", "obj"),
+        ("a.obj", b"# a long story\n" * 8_000 + b"v 1 2 3\n", "obj"),
+        ("a.txt", b"\0\0\xfe\xff\0\0\0a", "text"),
         ("MZ.txt", b"MZ is how it begins", "text"),
     ],
 )
@@ -68,6 +116,21 @@ def test_a_file_is_what_its_bytes_say(name: str, data: bytes, kind: str) -> None
         ("setup.exe", b"anything", "is a program"),
         ("Dragon.stl.LNK", b"anything", "is a program"),
         ("a.js", b"alert(1)", "is a program"),
+        ("a.py", b"print()", "is a program. Programs and scripts cannot be given"),
+        ("link.url", b"[InternetShortcut]", "is a program"),
+        ("Letter.DOCM", GOOD, "is a program"),
+        ("tidy.sh", b"rm", "is a program"),
+        ("start.desktop", b"[Desktop Entry]", "is a program"),
+        ("Figures.app/Contents/Info.plist", b"<plist>", "is a program"),
+        ("readme.txt", b"#!/bin/sh\n", "is a program"),
+        ("no-suffix", b"\xef\xbb\xbf#! /usr/bin/env python", "is a program"),
+        ("dragon.stl", b"\xca\xfe\xba\xbf\0", "is a program"),
+        ("a.obj", b"# comments and no model\n" * 3, "should be a OBJ model"),
+        ("a.obj", b"prose\n" * 20_000, "should be a OBJ model"),
+        ("a.3mf", three_mf("/model/part.model", part="elsewhere.model"), "should be a 3MF model"),
+        ("a.3mf", three_mf("/model/part.model", kind="thumbnail"), "should be a 3MF model"),
+        ("a.3mf", three_mf("/a.model", head='<!DOCTYPE x [<!ENTITY a "b">]>'), "should be a 3MF model"),
+        ("a.3mf", zipped(("_rels/.rels", b"<not xml")), "should be a 3MF model"),
         ("dragon.stl", b"MZ" + b"\0" * 200, "is a program"),
         ("both-at-once.stl", stl(2, header=b"MZ"), "is a program"),
         ("dragon.stl", b"\x7fELF\2\1\1", "is a program"),

@@ -2,14 +2,18 @@
 
 import contextlib
 import io
+import os
 import struct
+import time
 import zipfile
+import zlib
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from library import zips
 from library.zips import Contents, Reader, ZipRefused, read_zip, warnings_about
 
 
@@ -97,6 +101,69 @@ def test_a_zip_with_data_descriptors_is_read() -> None:
     assert check(out.data).names == ["a.stl", "b.stl"]
 
 
+def second_name(name: str, other: str, *, of: str = "") -> bytes:
+    """A ZIP whose entry has another name in Info-ZIP's Unicode path field."""
+    info = zipfile.ZipInfo(name)
+    field = b"\1" + struct.pack("<L", zlib.crc32((of or name).encode())) + other.encode()
+    info.extra = struct.pack("<HH", 0x7075, len(field)) + field
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(info, b"x")
+    return out.getvalue()
+
+
+def test_the_second_name_counts_if_it_belongs_to_the_first() -> None:
+    assert check(second_name("dragon_.stl", "dragön.stl")).names == ["dragön.stl"]
+    assert check(second_name("dragon_.stl", "dragön.stl", of="another.stl")).names == ["dragon_.stl"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("myfigures.com/", "myfigures.com/dragon.stl"),
+        ("myfigures.com/dragon.stl",),
+        ("My.App/", "My.App/a.stl"),
+        ("a.py/readme.txt",),
+    ],
+)
+def test_a_folder_called_like_a_program_is_a_folder(names: tuple[str, ...]) -> None:
+    assert check(zipped(*[(name, b"") for name in names])).names == list(names)
+
+
+def test_beyond_so_many_blocks_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [(f"{number}.stl", os.urandom(90_000)) for number in range(5)]
+    data = zipped(*files, ("last.stl", b"\x7fELF"))
+    with pytest.raises(ZipRefused):
+        check(data)
+    reads: list[int] = []
+
+    def counted(start: int, length: int) -> bytes:
+        reads.append(length)
+        return data[start : start + length]
+
+    monkeypatch.setattr(zips, "MAX_BLOCKS", 3)
+    read_zip(counted, len(data))
+    assert len(reads) <= 3 + 4
+
+
+def test_work_grows_with_the_list_and_not_with_its_square() -> None:
+    def seconds(fields: int) -> float:
+        info = zipfile.ZipInfo("a.stl")
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr(info, b"x")
+            info.extra = struct.pack("<HH", 0x9999, 0) * fields
+        data = out.getvalue()
+        least = 9.0
+        for _try in range(5):
+            began = time.process_time()
+            check(data)
+            least = min(least, time.process_time() - began)
+        return least
+
+    assert seconds(16_000) < 8 * seconds(4_000), "four times as much takes sixteen times as long"
+
+
 def as_symlink(data: bytes) -> bytes:
     return patched(data, LIST + 38, "<L", 0o120777 << 16)
 
@@ -121,6 +188,16 @@ def as_symlink(data: bytes) -> bytes:
         (zipped(("a.scr. .", b"x")), "program inside"),
         (zipped(("a.js", b"x")), "program inside"),
         (zipped(("disk.iso", b"x")), "program inside"),
+        *[
+            (zipped((f"fine/{name}", b"x")), "program inside")
+            for name in ["a.url", "b.desktop", "c.docm", "d.sh", "e.py", "f.xlsm", "g.pptm", "h.ps1", "i.vbs", "j.jar", "k.command", "l.reg", "m.msi", "n.hta", "o.wsf", "p.App", "q.webloc", "r.AppImage"]
+        ],
+        (zipped(("x/Figures.app/Contents/MacOS/figures", b"x")), "program inside"),
+        (zipped(("dragon.stl", b"MZ" + b"\0" * 70)), r"program inside \(dragon.stl\)"),
+        (zipped(("a.stl", b"x"), ("b.stl", b"\x7fELF" + b"x" * 90_000), ("c.stl", b"x")), r"\(b.stl\)"),
+        (zipped(("a.txt", b"x" * 90_000), ("b.txt", b"#!/bin/sh\n"), method=zipfile.ZIP_DEFLATED), r"\(b.txt\)"),
+        (second_name("a.stl", "setup.exe"), "program inside"),
+        (b"PK00" + GOOD, "before its start"),
         (patched(GOOD, LIST + 24, "<L", 4_000), "lies about the size"),
         (patched(GOOD, LIST + 42, "<L", 20), "hides something"),
         (patched(GOOD, END + 8, "<HH", 3, 3), "not hold as many"),
