@@ -43,6 +43,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Those that start whole processes first: what is left at the end is short, and no core waits for the other.
+    items.sort(
+        key=lambda item: not (item.get_closest_marker("slow") and not item.get_closest_marker("django_db"))
+    )
     if "postgresql" in settings.DATABASES["default"]["ENGINE"]:
         return
     skip = pytest.mark.skip(reason="shown on PostgreSQL only: run `make test-services`")

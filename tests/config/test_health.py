@@ -53,8 +53,9 @@ def test_a_disk_that_takes_nothing_is_not_ready_and_the_reason_stays_in_the_log(
 
 @pytest.mark.django_db
 def test_without_a_broker_the_web_serves_on_and_says_degraded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.conf, "broker_url", "redis://127.0.0.1:1/0")
+    # In this order: the one is the other's default, and what was patched first is put back last.
     monkeypatch.setattr(app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr(app.conf, "broker_url", "redis://127.0.0.1:1/0")
     answer = Client().get("/readyz")
     assert answer.status_code == 200
     assert answer.json()["broker"] == "degraded"
