@@ -92,7 +92,9 @@ def timed(side: Side, release: Release, members: int) -> tuple[float, float]:
         cursor.execute(f"TRUNCATE {', '.join(map(table, HOT))}, {table(Chunk)}")
         cursor.execute(f"TRUNCATE {', '.join(f'twin_{table(model)}' for model in HOT)}")
         Release.objects.update(state="confirmed", cursor=0, granted=0, held=0, as_of=None, lease_until=None)
-        Message.objects.update(state="confirmed", cursor=0, planned=0, planned_at=None, lease_until=None)
+        Message.objects.update(
+            state="confirmed", done_at=None, cursor=0, planned=0, planned_at=None, lease_until=None
+        )
         cursor.execute("CHECKPOINT")
     began = perf_counter()
     side.give(release, side.prefix)

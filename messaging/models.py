@@ -102,6 +102,16 @@ class Message(Lease):
                 | Q(state__in=["paused", "cancelled"]),
                 name="started_message_is_planned",
             ),
+            models.CheckConstraint(
+                condition=Q(state__in=["done", "cancelled"], done_at__isnull=False)
+                | (~Q(state__in=["done", "cancelled"]) & Q(done_at=None)),
+                name="ended_message_says_when",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="draft")
+                | Q(planned_at=None, moved_at=None, progress_at=None, stalled_at=None, waits_because=""),
+                name="draft_message_has_no_past",
+            ),
         ]
         indexes = [
             # Read by the sweep.

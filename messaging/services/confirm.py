@@ -85,6 +85,10 @@ def confirm_message(
     return message
 
 
+# What a message has from its way to the mails.
+LIFE = ["done_at", "moved_at", "progress_at", "stalled_at", "epoch", "lease_until"]
+
+
 def unschedule_message(message: Message, *, now: datetime) -> None:
     """The message and its release are drafts again, its slots are free. Twice: nothing changes.
 
@@ -104,7 +108,12 @@ def unschedule_message(message: Message, *, now: datetime) -> None:
             return
         throttle.give_back(message, now=now)
         message.state, message.request_id, message.due_at = Message.State.DRAFT, None, None
-        message.save(update_fields=["state", "request_id", "due_at"])
+        # Nor does a draft remember that it was cancelled, had to wait or stood still.
+        message.done_at = message.moved_at = message.progress_at = message.stalled_at = None
+        message.waits_because = ""
+        # A worker that just began to plan it finds that it is not its own any more.
+        message.epoch, message.lease_until = message.epoch + 1, None
+        message.save(update_fields=["state", "request_id", "due_at", "waits_because", *LIFE])
 
 
 def refusals(message: Message, *, now: datetime) -> Iterator[ConfirmRefused]:

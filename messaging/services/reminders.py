@@ -65,7 +65,7 @@ def check_time(message: Message, *, due_at: datetime) -> None:
 
 def refuse_begun(message: Message) -> None:
     """Raises `AlreadyGiving` for a reminder whose mails are planned: from then on it is cancelled, not taken back."""
-    if message.state != Message.State.CONFIRMED or message.planned_at:
+    if message.state != Message.State.CONFIRMED or message.planned_at or message.cursor:
         raise AlreadyGiving(_("This is on its way already and cannot be taken back."))
 
 

@@ -98,7 +98,8 @@ def _standing(waiting: QuerySet[Message], now: datetime) -> QuerySet[Message]:
 
 def _mark(message: Message, now: datetime) -> bool:
     """Whether this call marked it: of two sweeps one tells."""
-    return bool(Message.objects.filter(pk=message.pk, stalled_at=None).update(stalled_at=now))
+    marked = Message.objects.filter(pk=message.pk, stalled_at=None).exclude(state=Message.State.DRAFT)
+    return bool(marked.update(stalled_at=now))
 
 
 def _not_given(now: datetime) -> list[Release]:

@@ -75,7 +75,6 @@ def cancel_message(message: Message, *, by: User | None, now: datetime) -> None:
             raise CannotSteer(_("There is nothing left to cancel: this message is not being sent."))
         # First the fence, then the look: what is offered from here on is nobody's.
         _take_away(locked, Message.State.CANCELLED, "cancel message", by, now)
-        Message.objects.filter(pk=locked.pk).update(done_at=now)
         if not _anything_offered(locked):
             throttle.give_back(locked, now=now)
 
@@ -163,7 +162,10 @@ def _locked(message: Message) -> Message:
 def _take_away(message: Message, state: Message.State, verb: str, by: User | None, now: datetime) -> None:
     """The message is in `state`, and whoever works on it finds at the next wave that it is not theirs any more."""
     # Its own epoch too: whoever plans it stops between two pages.
-    Message.objects.filter(pk=message.pk).update(state=state, epoch=F("epoch") + 1, lease_until=None)
+    ended = now if state == Message.State.CANCELLED else None
+    Message.objects.filter(pk=message.pk).update(
+        state=state, done_at=ended, epoch=F("epoch") + 1, lease_until=None
+    )
     Chunk.objects.filter(message=message, state=Chunk.State.OPEN).update(epoch=F("epoch") + 1)
     _record(message, verb, by, now)
 

@@ -95,11 +95,13 @@ def test_messages_are_told_apart_by_what_they_wait_for(
     found = read()
     assert (found["largesse_messages_waiting"], found["largesse_messages_stalled"]) == (1, 1)
     assert found["largesse_oldest_due_seconds"] == 0
-    Message.objects.update(state="confirmed", started_at=None, waits_because="", stalled_at=None)
+    Message.objects.update(
+        state="confirmed", done_at=None, started_at=None, waits_because="", stalled_at=None
+    )
     assert read()["largesse_messages_scheduled"] == 1
     Message.objects.update(due_at=now - HOUR)
     assert read()["largesse_oldest_due_seconds"] >= 3600
-    Message.objects.update(state="paused")
+    Message.objects.update(state="paused", done_at=None)
     assert read()["largesse_messages_paused"] == 1
 
 

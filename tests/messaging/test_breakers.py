@@ -191,3 +191,28 @@ def test_an_admin_lifts_it(
     creator.refresh_from_db()
     assert creator.paused_at is None
     assert Message.objects.due(now).exists()
+
+
+def test_a_message_of_a_thousand_chunks_is_judged_in_as_many_queries_as_one_of_two(
+    people: list[Contact], now: datetime, django_assert_num_queries: Callable[..., Any]
+) -> None:
+    message = message_of(people[0], accepted=1_000)
+    beyond = people[-1].pk + 1
+    Chunk.objects.bulk_create(
+        Chunk(
+            message=message,
+            number=n,
+            after=beyond + n,
+            until=beyond + n + 1,
+            state="done",
+            tally={"accepted": 900, "held": 5},
+        )
+        for n in range(1, 1_000)
+    )
+    # One that a worker has is counted by its rows: none of those above was offered yet, so its old tally is not asked.
+    Chunk.objects.filter(message=message, number=0).update(lease_until=db_now())
+    Delivery.objects.filter(message=message).update(state="accepted")
+    Message.objects.filter(pk=message.pk).update(bounced=5)
+    with django_assert_num_queries(4):
+        assert not breakers.check(message, now=now)
+    assert breakers._offered(message) == 1 + 999 * 900

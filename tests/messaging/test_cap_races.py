@@ -48,7 +48,9 @@ def test_eight_messages_race_for_one_audiences_cap_and_exactly_the_cap_goes_out(
     for message in messages:
         fan_out_grants(message.release_id, now=late)
         services.plan_deliveries(message.pk, now=late)
-        Message.objects.filter(pk=message.pk).update(state=Message.State.RUNNING, started_at=late)
+        Message.objects.filter(pk=message.pk).update(
+            state=Message.State.RUNNING, started_at=late, done_at=None
+        )
     # Every worker has opened its chunk before any lets go of one, so nobody tells of another's.
     chunks = Chunk.objects.select_related("message")
     scripts = [Script() for _each in messages]

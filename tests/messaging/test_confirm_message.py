@@ -1,8 +1,10 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import IntegrityError, transaction
 
 from accounts.models import AuditEvent, Suppression, User
 from accounts.services import suppress
@@ -13,7 +15,8 @@ from groups.models import Contact, Creator, Group
 from library.models import BundleVersion, Upload
 from messaging import services, throttle
 from messaging.models import Message, Preference, SendSlot
-from messaging.services import ConfirmRefused
+from messaging.services import ConfirmRefused, plan
+from rows.lease import take_lease
 from tests.factories import BundleFactory, MembershipFactory, ReleaseFactory
 
 pytestmark = pytest.mark.django_db
@@ -205,6 +208,56 @@ def test_taken_back_it_is_a_draft_again_its_slot_is_free_and_it_can_be_confirmed
     assert draft.release.state == Release.State.DRAFT
     assert throttle.meter(hobbyist, now + DAY).week_used == 0
     assert confirm(draft).state == Message.State.CONFIRMED
+
+
+def test_one_that_was_cancelled_and_is_a_draft_again_remembers_nothing_of_that(
+    draft: Message, people: list[Contact], owner: User, confirm: Callable[..., Message], now: datetime
+) -> None:
+    message = confirm(draft, due_at=now + DAY)
+    services.pause_message(message, by=owner, now=now)
+    services.resume_message(message, by=owner, now=now)
+    services.cancel_message(message, by=owner, now=now)
+    draft.refresh_from_db()
+    assert draft.done_at == now
+    services.unschedule_message(message, now=now)
+    draft.refresh_from_db()
+    assert (draft.state, draft.done_at, draft.moved_at, draft.progress_at) == ("draft", None, None, None)
+    again = confirm(draft)
+    again.refresh_from_db()
+    assert again.done_at is None
+
+
+@pytest.mark.parametrize(
+    "life",
+    [
+        {"state": "confirmed", "done_at": True},
+        {"state": "cancelled", "done_at": None},
+        {"state": "draft", "done_at": True},
+        {"state": "draft", "stalled_at": True},
+        {"state": "draft", "waits_because": "It is late."},
+    ],
+)
+def test_a_state_and_its_times_belong_together(
+    draft: Message,
+    people: list[Contact],
+    confirm: Callable[..., Message],
+    now: datetime,
+    life: dict[str, Any],
+) -> None:
+    message = confirm(draft)
+    values = {name: now if value is True else value for name, value in life.items()}
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Message.objects.filter(pk=message.pk).update(**values)
+
+
+def test_a_worker_that_begins_to_plan_a_message_taken_back_stops(
+    draft: Message, people: list[Contact], confirm: Callable[..., Message], now: datetime
+) -> None:
+    message = confirm(draft)
+    assert take_lease(message, seconds=60)
+    services.unschedule_message(message, now=now)
+    with pytest.raises(plan.LeaseLost):
+        plan._ours(message, planned_at=now)
 
 
 def test_what_is_being_given_cannot_be_taken_back(

@@ -314,7 +314,7 @@ def test_what_a_cancelled_or_paused_message_holds_is_not_told(
     now: datetime,
 ) -> None:
     older, newer = sent("Older", at=now), sent("Newer", at=now)
-    Message.objects.filter(pk=newer.pk).update(state="paused")
+    Message.objects.filter(pk=newer.pk).update(state="paused", done_at=None)
     [digest] = told(at=SUNDAY)
     assert digest.release == older.release
     assert states(message=newer) == {("accepted", ""): 3, ("held", "weekly"): 2}

@@ -129,7 +129,7 @@ def test_a_new_database_in_an_old_house_sends(
     folder = Path(settings.GATE_DIR)
     folder.mkdir()
     (folder / "of-another-database").write_text("9" * 20)
-    Message.objects.update(started_at=None, state="confirmed")
+    Message.objects.update(started_at=None, state="confirmed", done_at=None)
     assert gate.may_send(now)
 
 

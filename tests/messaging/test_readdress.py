@@ -71,7 +71,7 @@ def test_an_address_that_the_message_went_to_already_is_refused(
 
 
 def test_of_a_cancelled_message_nothing_goes(lost: Delivery, owner: User, now: datetime) -> None:
-    Message.objects.update(state="cancelled")
+    Message.objects.update(state="cancelled", done_at=now)
     with pytest.raises(CannotSteer):
         services.readdress(lost, by=owner, now=now)
     lost.refresh_from_db()

@@ -206,7 +206,7 @@ def test_an_open_chunk_is_charged_and_who_is_over_the_cap_gets_no_mail(
 ) -> None:
     for _each in range(3):
         mailed(people[0], now)
-    Message.objects.exclude(pk=draft.pk).update(state=Message.State.CANCELLED)
+    Message.objects.exclude(pk=draft.pk).update(state=Message.State.CANCELLED, done_at=now)
     message = start(confirm(draft))
     work()
     message.refresh_from_db()

@@ -208,11 +208,11 @@ def test_one_that_was_refused_in_writing_was_never_in_the_call(
 
 
 def _cancelled(message: Message, owner: User, now: datetime) -> None:
-    Message.objects.filter(pk=message.pk).update(state=Message.State.CANCELLED)
+    Message.objects.filter(pk=message.pk).update(state=Message.State.CANCELLED, done_at=now)
 
 
 def _paused(message: Message, owner: User, now: datetime) -> None:
-    Message.objects.filter(pk=message.pk).update(state=Message.State.PAUSED)
+    Message.objects.filter(pk=message.pk).update(state=Message.State.PAUSED, done_at=None)
 
 
 def _creator_paused(message: Message, owner: User, now: datetime) -> None:
@@ -286,7 +286,7 @@ def test_a_message_paused_between_two_of_its_calls_stops_there(
     record = settle._record
 
     def pause(*args: object) -> int:
-        Message.objects.update(state=Message.State.PAUSED)
+        Message.objects.update(state=Message.State.PAUSED, done_at=None)
         return record(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(settle, "_record", pause)
@@ -682,7 +682,7 @@ def test_what_was_taken_back_meanwhile_is_not_sent_again(
     if state == "recalled":
         recall_release(message.release, because="a mistake", by=owner, now=now)
     else:
-        Message.objects.update(state=state)
+        Message.objects.update(state=state, done_at=now if state == "cancelled" else None)
     found = services.settle_by_log(log_of(recorder), now=later(now), complete=True)
     assert (found.planned, found.cancelled) == ((3, 0) if state == "paused" else (0, 3))
     work(at=later(now) + MINUTE)

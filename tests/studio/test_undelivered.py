@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
@@ -137,7 +138,7 @@ def test_what_cannot_be_sent_again_is_not(studio: Client, sent: Message, state: 
 
 def test_nothing_of_a_cancelled_or_recalled_message_goes_again(studio: Client, sent: Message) -> None:
     lose(sent, 1, "failed")
-    Message.objects.update(state="cancelled")
+    Message.objects.update(state="cancelled", done_at=F("started_at"))
     assert "nothing of it is sent any more" in look(studio, sent)
     assert "nothing of it can be sent" in resend(studio, sent, "failed", everybody="1")
     assert states(sent)["failed"] == 1
