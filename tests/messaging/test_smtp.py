@@ -2,7 +2,7 @@
 
 import email
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,12 +11,10 @@ from django.conf import LazySettings
 
 from accounts.models import Suppression
 from groups.models import Contact
-from messaging import services
-from messaging.mail import Mailing, sample_recipient
+from messaging.mail import Mail, Mailing, sample_recipient
 from messaging.models import Delivery, Message
-from messaging.providers import Kind, NotOpen, SignInRefused, provider
+from messaging.providers import Answer, Kind, NotOpen, SignInRefused, provider
 from messaging.providers.smtp import Smtp
-from messaging.services.chain import link
 from tests.recorder import Recorder
 
 pytestmark = pytest.mark.django_db
@@ -237,11 +235,22 @@ def test_a_doubt_carries_no_code_of_an_attempt_before(
     assert (doubt.smtp_code, doubt.provider_id, doubt.attempts) == (None, "", 2)
 
 
-def test_a_worker_that_is_lost_leaves_no_code_of_an_attempt_before(message: Message, now: datetime) -> None:
+class Killed(BaseException):
+    """As SIGKILL ends a worker."""
+
+
+def test_a_worker_that_is_lost_leaves_no_code_of_an_attempt_before(
+    message: Message, server: Callable[..., Recorder], work: Callable[..., None]
+) -> None:
     Delivery.objects.update(smtp_code=451, provider_id="before", reason="451 later")
-    chunk = services.open_chunk(owner="x", now=now)
-    assert chunk is not None
-    link(chunk, intend=list(Delivery.objects.values_list("pk", flat=True)), seconds=60, now=now)
+
+    class Dies(Smtp):
+        def offer(self, mails: Sequence[Mail]) -> list[Answer]:
+            raise Killed
+
+    server()
+    with pytest.raises(Killed):
+        work(Dies())
     assert set(Delivery.objects.values_list("state", "smtp_code", "provider_id", "reason")) == {
         ("sending", None, "", "")
     }

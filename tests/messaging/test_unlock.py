@@ -235,7 +235,7 @@ def test_the_status_is_one_screen_of_words_and_numbers(
     assert "Sending is open." in said
     assert "“November”: 2 of 5 (40 %)" in said
     assert "5 mails a second" in said
-    assert "script: 2 accepted" in said
+    assert "2 accepted by the mail system" in said
     assert len(said.splitlines()) <= 24
 
 
