@@ -334,6 +334,9 @@ JUDGES: dict[str, Judge] = {
     "S3_SECRET_KEY": one_line,
     "X_ACCEL_PREFIX": internal_path,
     "UPLOAD_MAX_BYTES": whole(1, 50 * 1024**4),
+    "UNAPPROVED_UPLOADS": whole(1, 1000),
+    "UNAPPROVED_BYTES": whole(1, 50 * 1024**4),
+    "UNAPPROVED_COVERS": whole(1, 100),
     "LOG_LEVEL": choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     "LOG_FORMAT": choice("json", "line"),
 }

@@ -320,6 +320,10 @@ S3_SECRET_KEY = env.str("S3_SECRET_KEY", default="")
 # Empty: Django answers Range itself. Otherwise nginx's internal location, for example /protected/.
 X_ACCEL_PREFIX = env.str("X_ACCEL_PREFIX", default="")
 UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", default=20 * 1024**3)
+# What a creator may have whom nobody has approved yet: files on their way at a time, bytes in all, covers at a time.
+UNAPPROVED_UPLOADS = env.int("UNAPPROVED_UPLOADS", default=6)
+UNAPPROVED_BYTES = env.int("UNAPPROVED_BYTES", default=2 * 1024**3)
+UNAPPROVED_COVERS = env.int("UNAPPROVED_COVERS", default=1)
 _private_files: dict[str, Any] = {
     "BACKEND": "django.core.files.storage.FileSystemStorage",
     "OPTIONS": {"location": str(MEDIA_ROOT / "private")},

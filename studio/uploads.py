@@ -53,6 +53,7 @@ REFUSALS = (
     services.NameTaken,
     services.SizeRefused,
     services.BundleArchived,
+    services.QuotaReached,
     services.WrongPart,
 )
 WORTH_A_RETRY = (PartCutShort, PartDamaged, PartOvertaken, StorageDown)

@@ -3,6 +3,7 @@
 from library.services.covers import PictureRefused, set_cover
 from library.services.downloads import NotHeld, open_download, open_everything, open_release
 from library.services.holdings import add_holdings, end_holdings, holds_all
+from library.services.quotas import QuotaReached
 from library.services.uploads import (
     PartsMissing,
     SizeRefused,
@@ -35,6 +36,7 @@ __all__ = [
     "NothingToSeal",
     "PartsMissing",
     "PictureRefused",
+    "QuotaReached",
     "SizeRefused",
     "StillUploading",
     "UploadOver",

@@ -1,19 +1,28 @@
 """A bundle's cover: decoded in a process of its own, shrunk, written anew, kept with the private files."""
 
+import logging
 import subprocess
 import sys
 from typing import BinaryIO
 
+from botocore.exceptions import BotoCoreError, ClientError
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.db import transaction
 from django.utils.crypto import get_random_string
 from django.utils.translation import gettext as _
 
 import library.shrink
 from library.models import Bundle
+from library.services.quotas import turn_for_cover
+from library.storage import StorageDown
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 20 * 1024**2
 SECONDS = 20
+# Covers lie where Django keeps files: on the disk, or in the bucket.
+STORE_ERRORS = (OSError, BotoCoreError, ClientError)
 
 
 class PictureRefused(Exception):
@@ -23,17 +32,28 @@ class PictureRefused(Exception):
 def set_cover(bundle: Bundle, picture: BinaryIO) -> None:
     """The bundle's cover is `picture`: at most 1200 px, WebP, without EXIF (where it was taken, by what).
 
-    Twice: the later one; the one before is deleted. Raises PictureRefused, then the old cover stays.
+    Twice: the later one; the one before is deleted. Raises PictureRefused and QuotaReached, then the old cover stays.
     """
     data = picture.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise PictureRefused(_("This picture is larger than 20 MB."))
-    name = default_storage.save(f"covers/{get_random_string(32)}.webp", ContentFile(_shrunk(data)))
-    before = Bundle.objects.values_list("cover", flat=True).get(pk=bundle.pk)
-    Bundle.objects.filter(pk=bundle.pk).update(cover=name)
+    with turn_for_cover(bundle.creator, seconds=SECONDS + 10):
+        small = _shrunk(data)
+    try:
+        name = default_storage.save(f"covers/{get_random_string(32)}.webp", ContentFile(small))
+    except STORE_ERRORS as error:
+        raise PictureRefused(str(StorageDown())) from error
+    with transaction.atomic():
+        # Two at once: each deletes the one it took the place of.
+        locked = Bundle.objects.select_for_update(no_key=True).filter(pk=bundle.pk)
+        before = locked.values_list("cover", flat=True).get()
+        locked.update(cover=name)
     bundle.cover = name
     if before:
-        default_storage.delete(before)
+        try:
+            default_storage.delete(before)
+        except STORE_ERRORS:
+            log.exception("the picture %s stays: it cannot be deleted", before)
 
 
 def _shrunk(data: bytes) -> bytes:

@@ -20,6 +20,7 @@ from library.kinds import FileRefused, Finding, ProgramRefused, identify
 from library.models import Blob, Bundle, File, Upload, UploadPart
 from library.names import safe_path, shown
 from library.programs import is_program
+from library.services.quotas import hold_room_for
 from library.services.versions import (
     BundleArchived,
     NameTaken,
@@ -76,7 +77,7 @@ def open_upload(bundle: Bundle, path: str, size: int, *, by: User, now: datetime
     """An upload of `size` bytes, to become `path` in the bundle's open version, waits for its parts.
 
     Twice: two uploads; whichever is verified last is the file. Raises NameRefused, NameTaken, SizeRefused,
-    FileRefused, BundleArchived; then nothing was written. Raises StorageDown; then it is cancelled already.
+    FileRefused, BundleArchived, QuotaReached; then nothing was written. Raises StorageDown; then it is cancelled already.
     """
     path = safe_path(path)
     if bundle.archived_at:
@@ -93,16 +94,18 @@ def open_upload(bundle: Bundle, path: str, size: int, *, by: User, now: datetime
         check_name_free(path, latest.files.exclude(path=path).values_list("path", flat=True))
     part_size = max(PART_SIZE, -(-size // (MAX_PARTS * MIB)) * MIB)
     # The row comes first: whatever the storage began, and could not say that it did, is found by its key.
-    upload = Upload.objects.create(
-        bundle=bundle,
-        by=by,
-        path=path,
-        size=size,
-        part_size=part_size,
-        storage_key=secrets.token_hex(20),
-        created_at=now,
-        touched_at=now,
-    )
+    with transaction.atomic():
+        hold_room_for(bundle.creator_id, size)
+        upload = Upload.objects.create(
+            bundle=bundle,
+            by=by,
+            path=path,
+            size=size,
+            part_size=part_size,
+            storage_key=secrets.token_hex(20),
+            created_at=now,
+            touched_at=now,
+        )
     try:
         upload.storage_upload_id = storage().create(upload.storage_key, part_size=part_size)
     except StorageDown:

@@ -22,7 +22,17 @@ const ATTEMPTS = 8;
 // What systems leave in folders without being asked.
 const CLUTTER = /(^|\/)(\.[^/]*|__MACOSX|Thumbs\.db|desktop\.ini)(\/|$)/i;
 
-const later = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const later = (ms, signal) =>
+  new Promise((resolve) => {
+    setTimeout(resolve, ms);
+    signal?.addEventListener("abort", resolve, { once: true });
+  });
+
+const network = (signal) =>
+  new Promise((resolve) => {
+    addEventListener("online", resolve, { once: true, signal });
+    signal.addEventListener("abort", resolve, { once: true });
+  });
 
 class Refused extends Error {}
 class Again extends Error {}
@@ -64,8 +74,8 @@ async function patiently(action, signal, trouble) {
     } catch (error) {
       if (!(error instanceof Again) || attempt + 1 >= ATTEMPTS) throw error;
       trouble?.();
-      await later(Math.min(30, 2 ** attempt) * 1000 * (0.75 + Math.random() / 2));
-      if (!navigator.onLine) await new Promise((back) => addEventListener("online", back, { once: true }));
+      await later(Math.min(30, 2 ** attempt) * 1000 * (0.75 + Math.random() / 2), signal);
+      if (!navigator.onLine && !signal.aborted) await network(signal);
       if (signal.aborted) throw new Stopped();
     }
   }
@@ -138,13 +148,14 @@ class Upload {
     this.state.textContent = Object.entries(values).reduce((text, [name, value]) => text.replace(`{${name}}`, value), this.uploader.words[word] ?? word);
   }
 
-  // Ends when the file is in the bundle, refused or cancelled; pausing only holds it.
+  // Ends when the file is in the bundle, refused, cancelled or paused: its turn is for the next one then, and
+  // going on waits for another.
   async run() {
-    while (!this.over) {
+    if (this.running) return;
+    this.running = true;
+    while (!this.over && !this.paused) {
       this.stop = new AbortController();
       try {
-        if (this.paused) await new Promise((go) => (this.go = go));
-        if (this.over) return;
         await this.begin();
         await this.sendParts();
         await this.finish();
@@ -158,6 +169,7 @@ class Upload {
         this.end("bad", error.message || "refused");
       }
     }
+    this.running = false;
   }
 
   async begin() {
@@ -211,7 +223,8 @@ class Upload {
     this.bar.removeAttribute("value");
     this.say("checking");
     try {
-      await patiently(() => send("POST", `${this.url}complete/`, { token: this.token, signal }), signal);
+      if (!this.complete) await patiently(() => send("POST", `${this.url}complete/`, { token: this.token, signal }), signal);
+      this.complete = true;
     } catch (error) {
       if (!error.missing) throw error;
       error.missing.forEach((number) => this.done.delete(number));
@@ -244,7 +257,11 @@ class Upload {
 
   pause(word = "paused") {
     this.paused = true;
-    this.stop.abort();
+    this.stop?.abort();
+    this.pauseButton.hidden = false;
+    // What has arrived whole is the server's: it can no longer be cancelled, only looked for again.
+    this.cancelButton.hidden = Boolean(this.complete);
+    this.show();
     this.pauseButton.textContent = this.uploader.words.resume;
     this.say(word);
   }
@@ -253,13 +270,12 @@ class Upload {
     this.paused = false;
     this.pauseButton.textContent = this.uploader.words.pause;
     this.say("waiting");
-    this.go?.();
+    this.uploader.inTurn(() => this.run());
   }
 
   cancel() {
     this.end("", "cancelled");
     this.stop?.abort();
-    this.go?.();
     if (this.id) send("POST", `${this.url}cancel/`, { token: this.token }).catch(() => {});
   }
 

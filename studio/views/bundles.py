@@ -84,7 +84,7 @@ def set_cover(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse
     else:
         try:
             services.set_cover(bundle, form.cleaned_data["picture"])
-        except PictureRefused as refused:
+        except (PictureRefused, services.QuotaReached) as refused:
             messages.error(request, str(refused))
     return redirect("studio:bundle", creator.slug, bundle.pk)
 
