@@ -50,10 +50,11 @@ def test_a_file_paused_before_its_turn_waits_and_keeps_no_other_from_its_own(
     for name in ("5.txt", "4.txt", "3.txt"):
         row(page, name).get_by_role("button", name="Pause").click()
         expect(row(page, name).get_by_text("Paused")).to_be_visible()
-    page.unroute("**/uploads/")
-    for route in held[:2]:
-        route.continue_()
+    for route in held:
+        if "3.txt" not in (route.request.post_data or ""):
+            route.continue_()
     expect(page.get_by_text("2 of 5 files uploaded.")).to_be_visible()
+    page.unroute("**/uploads/")
     for name in ("3.txt", "4.txt", "5.txt"):
         row(page, name).get_by_role("button", name="Go on").click()
     expect(page.get_by_text("5 of 5 files uploaded.")).to_be_visible()
