@@ -1,5 +1,5 @@
-from datetime import datetime
-from typing import Self
+from datetime import datetime, timedelta
+from typing import Final, Self
 
 from django.conf import settings
 from django.db import models
@@ -25,6 +25,13 @@ class ReleaseQuerySet(WorkQuerySet["Release"]):
         """Recalled ones that somebody's library may still hold."""
         return self.filter(state=Release.State.RECALLING)
 
+    def to_count(self, now: datetime) -> Self:
+        """Large ones that were given, and of which nobody counted for some time who redeemed and who downloaded."""
+        young = Q(as_of__gt=now - timedelta(days=30), counted_at__lte=now - timedelta(minutes=20))
+        due = Q(counted_at=None) | young | Q(counted_at__lte=now - timedelta(hours=6))
+        given = [Release.State.PUBLISHED, Release.State.RECALLED]
+        return self.filter(due, state__in=given, granted__gt=Release.FEW)
+
     def under_lease(self) -> Self:
         """Those that a worker is giving, or died giving."""
         return self.filter(lease_until__isnull=False)
@@ -46,6 +53,9 @@ class Release(Work):
         AT_PUBLISHING = "at_publishing", _("members at the moment of publishing")
         LATE_JOINERS = "late_joiners", _("also whoever joins later")
 
+    # Of a release for no more, all is counted whenever somebody asks: some milliseconds.
+    FEW: Final = 10_000
+
     class State(models.TextChoices):
         DRAFT = "draft", _("draft")
         CONFIRMED = "confirmed", _("scheduled")
@@ -66,6 +76,10 @@ class Release(Work):
     # How many grants there are, and in how many libraries it was at once.
     granted = models.PositiveBigIntegerField(default=0, editable=False)
     held = models.PositiveBigIntegerField(default=0, editable=False)
+    # How many had redeemed it and how many had downloaded it up to `counted_at`; null: nobody has counted yet.
+    redeemed = models.PositiveBigIntegerField(default=0, editable=False)
+    downloaded = models.PositiveBigIntegerField(default=0, editable=False)
+    counted_at = models.DateTimeField(null=True, editable=False)
     # Taken back from everybody, and what the library says about that.
     recalled_at = models.DateTimeField(null=True, editable=False)
     recalled_because = models.CharField(max_length=200, blank=True)
@@ -187,8 +201,16 @@ class Grant(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["release", "contact"], name="grant_once_a_contact")]
         indexes = [
-            # Read by the release page: how many redeemed.
-            models.Index(fields=["release"], condition=Q(redeemed_at__isnull=False), name="grant_redeemed"),
+            # Read by the release's pages: how many redeemed since they were last counted, and who.
+            models.Index(
+                fields=["release", "redeemed_at", "id"],
+                condition=Q(redeemed_at__isnull=False),
+                name="grant_redeemed",
+            ),
+            # Read by the list of those it was taken back from.
+            models.Index(
+                fields=["release", "contact"], condition=Q(revoked_at__isnull=False), name="grant_revoked"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 from accounts.services import tell_of_trouble
 from distribution import services
 from distribution.models import Release
+from distribution.services import counting
 from rows.work import Sweep
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,11 @@ log = logging.getLogger(__name__)
 
 def _tell(release: Release) -> None:
     tell_of_trouble(release, now=timezone.now())
+
+
+def _take_back(release_id: int) -> None:
+    if services.take_back_release(release_id, now=timezone.now()):
+        counting.count_holders_of(release_id, now=timezone.now())
 
 
 # None is ever given up: what somebody is entitled to, or has to lose, is tried until it is done.
@@ -32,18 +38,23 @@ WELCOMING = Sweep(
 )
 TAKING_BACK = Sweep(
     due=lambda now: Release.objects.being_taken_back(),
-    work=lambda pk: services.take_back_release(pk, now=timezone.now()),
+    work=_take_back,
+    tell=_tell,
+)
+COUNTING = Sweep(
+    due=Release.objects.to_count,
+    work=lambda pk: counting.count_all(pk, now=timezone.now()),
     tell=_tell,
 )
 
 
 @shared_task
 def sweep() -> None:
-    """Every 15 seconds: releases that are due, those a lost worker left, those to be taken back, late joiners.
+    """Every 15 seconds: releases that are due, those a lost worker left, those to be taken back, late joiners, numbers.
 
     Done here and not rung for: that would need a broker.
     """
-    for each in (TAKING_BACK, GIVING, WELCOMING):
+    for each in (TAKING_BACK, GIVING, WELCOMING, COUNTING):
         each.run()
 
 

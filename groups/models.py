@@ -117,6 +117,11 @@ class Group(models.Model):
     kind = models.CharField(_("kind"), max_length=10, choices=Kind, default=Kind.PATRONS)
     # Raised by everyone who changes a membership; releases that also go to late joiners compare it.
     roster_version = models.PositiveBigIntegerField(default=0, editable=False)
+    # How many of its own belonged when that was last counted, at which version; null: few enough to be counted anew
+    # whenever somebody asks.
+    people = models.PositiveBigIntegerField(null=True, editable=False)
+    counted_version = models.PositiveBigIntegerField(default=0, editable=False)
+    counted_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField()
     archived_at = models.DateTimeField(null=True, blank=True)
 
@@ -151,9 +156,21 @@ class Group(models.Model):
         return self.parent or self
 
 
+class Said(models.Func):
+    """What a contact is searched by: its address and its name, as `contact_by_words` holds them (migration 0004)."""
+
+    template = "(%(expressions)s)"
+    arg_joiner = " || ' ' || "
+    output_field = models.TextField()
+
+
 class ContactQuerySet(models.QuerySet["Contact"]):
     def run_by(self, user: User) -> Self:
         return self.filter(creator__staff__user=user)
+
+    def called(self, words: str) -> Self:
+        """Those with `words` in the address or in the name, whatever the case."""
+        return self.alias(said=Said("address_key", "name")).filter(said__icontains=words)
 
 
 class Contact(models.Model):
@@ -394,6 +411,14 @@ class Membership(models.Model):
         indexes = [
             # Read by distribution's fan-out: a page of a group's contacts in their order.
             models.Index(fields=["group", "contact"], name="membership_by_group"),
+            # Read by the group's page: who belongs, newest first; who left, the last first. Neither goes by `id` alone,
+            # in whose order the database would walk back through everybody's.
+            models.Index(fields=["group", "recorded_at", "id"], name="membership_newest"),
+            models.Index(
+                fields=["group", "ended_at", "id"],
+                condition=Q(ended_at__isnull=False),
+                name="membership_by_end",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from kombu.exceptions import OperationalError
 from accounts.services import tell_of_trouble
 from groups import services
 from groups.models import Import
+from groups.services import sizes
 from rows.work import Sweep
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,14 @@ IMPORTING = Sweep(
 
 @shared_task
 def sweep() -> None:
-    """Every 15 seconds, and whenever an import is asked for: bring on those that no worker holds."""
+    """Every 15 seconds, and whenever an import is asked for: bring on those that no worker holds, count who belongs."""
     IMPORTING.run()
+    for group_id in sizes.groups_to_count(timezone.now()):
+        try:
+            sizes.count_people(group_id, now=timezone.now())
+        except Exception:
+            # Until it is counted its pages count for themselves.
+            log.exception("group %s could not be counted", group_id)
 
 
 def wake() -> None:

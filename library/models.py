@@ -2,7 +2,7 @@ from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, F, Max, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, Subquery
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
@@ -31,6 +31,9 @@ class Bundle(models.Model):
     cover = models.ImageField(upload_to="covers/", blank=True, max_length=200)
     created_at = models.DateTimeField()
     archived_at = models.DateTimeField(null=True, blank=True)
+    # In how many libraries it was at `holders_at`; null: few enough to be counted anew whenever somebody asks.
+    holders = models.PositiveBigIntegerField(null=True, editable=False)
+    holders_at = models.DateTimeField(null=True, editable=False)
 
     objects = BundleQuerySet.as_manager()
 
@@ -206,18 +209,22 @@ class LibraryEntryQuerySet(models.QuerySet["LibraryEntry"]):
 
     def live(self) -> Self:
         """Entries that give a right: at least one holding has not ended."""
-        return self.filter(Exists(Holding.objects.live().filter(entry=OuterRef("pk"))))
+        # A value and not EXISTS: that may be made a join that begins with the holdings of everybody.
+        way = Holding.objects.live().filter(entry=OuterRef("pk")).values("pk")
+        return self.alias(way=Subquery(way[:1])).filter(way__isnull=False)
 
     def newest_first(self) -> Self:
         """By the last time it was given (`given_at`), through holdings that are live; together, in their order."""
-        given_at = Max("holdings__given_at", filter=Q(holdings__ended_at=None))
-        return self.annotate(given_at=given_at).order_by(F("given_at").desc(nulls_last=True), "pk")
+        ways = Holding.objects.live().filter(entry=OuterRef("pk")).order_by("-given_at")
+        return self.annotate(given_at=Subquery(ways.values("given_at")[:1])).order_by(
+            F("given_at").desc(nulls_last=True), "pk"
+        )
 
 
 class LibraryEntry(models.Model):
     """A bundle in a person's library, however many ways it came."""
 
-    # The unique pair serves every reader; an index more slows the fan-out for all. So does each constraint: the key
+    # The unique pair serves whoever comes from a person; each index more slows the fan-out for all. So does each constraint: the key
     # to a person, who may go, has one; all rows of a fan-out name one bundle, which its release keeps.
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="library", db_index=False
@@ -231,6 +238,10 @@ class LibraryEntry(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user", "bundle"], name="entry_once_a_person")]
+        indexes = [
+            # Read by a bundle's page: how many hold it. Entries come bundle by bundle, so it grows at its end.
+            models.Index(fields=["bundle"], name="entry_by_bundle"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.bundle} of {self.user}"
@@ -280,9 +291,15 @@ class Download(models.Model):
     """Somebody took a version, whole as a ZIP or one file of it."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    version = models.ForeignKey(BundleVersion, on_delete=models.PROTECT, related_name="downloads")
+    version = models.ForeignKey(
+        BundleVersion, on_delete=models.PROTECT, related_name="downloads", db_index=False
+    )
     file = models.ForeignKey(File, null=True, on_delete=models.SET_NULL, related_name="+")
     at = models.DateTimeField()
+
+    class Meta:
+        # Read by a release's page: who took it since they were last counted.
+        indexes = [models.Index(fields=["version", "at"], name="download_by_version")]
 
     def __str__(self) -> str:
         return f"{self.user} took {self.version}"

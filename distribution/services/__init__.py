@@ -1,5 +1,6 @@
 """What changes in this room, one module a noun."""
 
+from distribution.services.counting import downloaders, redeemed_of, taken_by, turnout
 from distribution.services.grants import extend_to_late_joiners, fan_out_grants
 from distribution.services.recall import (
     NotGiven,
@@ -47,6 +48,7 @@ __all__ = [
     "choose_audience",
     "choose_bundles",
     "confirm_release",
+    "downloaders",
     "extend_to_late_joiners",
     "fan_out_grants",
     "holder_of",
@@ -54,11 +56,14 @@ __all__ = [
     "publish_release",
     "recall_release",
     "redeem_grant",
+    "redeemed_of",
     "reschedule_release",
     "revoke_grant",
     "settle_waiting",
     "start_release",
     "take_back_release",
     "take_newest",
+    "taken_by",
+    "turnout",
     "unschedule_release",
 ]

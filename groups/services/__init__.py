@@ -23,6 +23,7 @@ from groups.services.imports import (
 )
 from groups.services.judging import gone_memberships, live_memberships
 from groups.services.memberships import end_membership, start_membership
+from groups.services.sizes import people_of
 
 __all__ = [
     "AddressSuppressed",
@@ -46,6 +47,7 @@ __all__ = [
     "open_import",
     "paste_list",
     "pause_creator",
+    "people_of",
     "preview_rows",
     "rename_group",
     "request_apply",

@@ -2,6 +2,7 @@
 
 from library.services.covers import PictureRefused, set_cover
 from library.services.downloads import NotHeld, open_download, open_everything, open_release
+from library.services.holders import count_holders, holders_of
 from library.services.holdings import add_holdings, end_holdings, holds_all
 from library.services.quotas import QuotaReached
 from library.services.uploads import (
@@ -45,7 +46,9 @@ __all__ = [
     "archive_bundle",
     "cancel_upload",
     "complete_upload",
+    "count_holders",
     "end_holdings",
+    "holders_of",
     "holds_all",
     "latest_version",
     "open_download",

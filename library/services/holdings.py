@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Value
 
 from library.models import BundleVersion, Holding, LibraryEntry
 from rows.sets import insert_from
@@ -78,9 +78,7 @@ def holds_all(
         held = held.filter(given_at__lt=before, entry__added_at__lt=before)
     condition = Q()
     for version in versions:
-        condition &= Q(
-            Exists(
-                held.filter(entry__user=OuterRef(user_id), entry__bundle=version.bundle_id, version=version)
-            )
-        )
+        # Their entry first, by its key, then its holdings: as a join the planner may begin with everybody's.
+        entry = LibraryEntry.objects.filter(user=OuterRef(OuterRef(user_id)), bundle=version.bundle_id)
+        condition &= Q(Exists(held.filter(entry=Subquery(entry.values("pk")[:1]), version=version)))
     return condition

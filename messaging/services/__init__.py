@@ -13,7 +13,14 @@ from messaging.services.events import (
     release_events,
     take_events,
 )
-from messaging.services.numbers import Progress, deliveries_in, progress, unknown_deliveries
+from messaging.services.numbers import (
+    Progress,
+    deliveries_in,
+    next_deliveries,
+    progress,
+    tallied,
+    unknown_deliveries,
+)
 from messaging.services.plan import begin_sending, plan_deliveries
 from messaging.services.preferences import preference_of, set_preference
 from messaging.services.readdress import readdress
@@ -75,6 +82,7 @@ __all__ = [
     "doubts",
     "finish_message",
     "forget_events",
+    "next_deliveries",
     "open_chunk",
     "outlook",
     "pause_message",
@@ -100,6 +108,7 @@ __all__ = [
     "start_message",
     "start_reminder",
     "take_events",
+    "tallied",
     "unknown_deliveries",
     "unlock_sending",
     "unschedule_message",
