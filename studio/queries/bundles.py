@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from django.db.models import Count, Exists, OuterRef, QuerySet, Sum
 
 from groups.models import Creator
-from library.models import Bundle, BundleVersion, File, LibraryEntry, Upload
+from library.models import Bundle, BundleVersion, File, Upload
+from library.services import holders_of
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ def bundle_cards(bundles: Iterable[Bundle]) -> list[BundleCard]:
         row["bundle"]: (row["files__count"], row["files__blob__size__sum"] or 0)
         for row in newest.annotate(Count("files"), Sum("files__blob__size"))
     }
-    entries = LibraryEntry.objects.filter(bundle__in=bundles).live()
-    holders = dict(entries.values_list("bundle").annotate(Count("pk")))
+    holders = holders_of(bundles)
     return [
         BundleCard(bundle, *sizes.get(bundle.pk, (0, 0)), holders.get(bundle.pk, 0)) for bundle in bundles
     ]

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from distribution.models import Grant, Release, ReleaseItem
 from groups.models import Contact, Creator, Group, Membership
-from groups.services import who_gains_what
+from groups.services import people_of, who_gains_what
 from messaging import throttle
 from messaging.throttle import Meter
 
@@ -28,11 +28,10 @@ class GroupCard:
 
 def group_cards(creator: Creator, *, now: datetime) -> list[GroupCard]:
     """The live main groups with their live sub groups, sizes and meters: four queries, however many there are."""
-    live = Membership.objects.live(now).filter(group__creator=creator, group__archived_at=None)
-    # Memberships are people: nobody has two that are live in one tree.
-    sizes = dict(live.values_list("group").annotate(Count("pk")))
     # Main groups first, so that each sub group finds its parent's card.
     groups = list(creator.groups.live().order_by(F("parent_id").asc(nulls_first=True), "name", "id"))
+    # Memberships are people: nobody has two that are live in one tree.
+    sizes = people_of(groups, now=now)
     meters = throttle.meters(groups, now=now)
     charged = {pk: meter for pk, meter in meters.items() if sizes.get(pk)}
     cards: dict[int, GroupCard] = {}
@@ -62,22 +61,13 @@ def tightest(meters: Mapping[int, Meter], groups: Iterable[int]) -> Meter | None
     )
 
 
-def members(
-    group: Group, *, q: str = "", sub_group: int | None = None, ended: bool = False, now: datetime
-) -> QuerySet[Membership]:
-    """The memberships a group's page lists, newest first: of its whole tree, or of one sub group in it."""
-    found = Membership.objects.filter(Q(group=group) | Q(group__parent=group))
-    found = found.filter(ended_at__lte=now) if ended else found.live(now)
-    if sub_group is not None:
-        found = found.filter(group_id=sub_group)
-    if q:
-        found = found.filter(Q(contact__name__icontains=q) | Q(contact__address_key__icontains=q))
-    return found.select_related("contact", "group").order_by("-id")
-
-
 def people_in(group: Group, *, now: datetime) -> int:
     """How many people belong to `group` or its sub groups at `now`."""
-    return Membership.objects.live(now).filter(Q(group=group) | Q(group__parent=group)).count()
+    return sum(people_of(_tree_below(group), now=now).values())
+
+
+def _tree_below(group: Group) -> list[Group]:
+    return list(Group.objects.filter(Q(pk=group.pk) | Q(parent=group.pk)))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
 from distribution.models import Release
@@ -29,11 +29,15 @@ class Begun:
 def begun(creator: Creator) -> Begun:
     """Which of the first steps are done, in one query."""
     files = File.objects.filter(version__bundle__creator=OuterRef("pk"))
+    groups = Group.objects.filter(creator=OuterRef("pk"))
+    # Looked for group by group, as a value, and in an order that only the index of each group has: otherwise the
+    # database may go through everybody's memberships.
+    somebody = Membership.objects.filter(group=OuterRef("pk")).order_by("recorded_at").values("pk")[:1]
     found = (
         Creator.objects.filter(pk=creator.pk)
         .values_list(
-            Exists(Group.objects.filter(creator=OuterRef("pk"))),
-            Exists(Membership.objects.filter(group__creator=OuterRef("pk"))),
+            Exists(groups),
+            Exists(groups.alias(somebody=Subquery(somebody)).filter(somebody__isnull=False)),
             Exists(files),
             Exists(Release.objects.filter(creator=OuterRef("pk")).exclude(state=Release.State.DRAFT)),
         )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from django.db.models import QuerySet
+from django.http import QueryDict
 
 from groups.imports.mapping import Mapping
 from groups.imports.people import Survey
@@ -10,6 +10,7 @@ from groups.imports.reading import BadRow, Layout, Row
 from groups.models import Group, Import, ImportRow, Membership
 from groups.services import gone_memberships, preview_rows, summarise
 from groups.services.imports import Summary
+from studio.keyset import KeysetPage, Order, turn_rows
 from studio.queries.groups import Joining, late_bundles
 
 
@@ -77,12 +78,18 @@ def import_parts(summary: Summary) -> dict[str, int]:
     return {str(part): sizes[part] for part in PARTS if sizes[part]}
 
 
-def import_rows(run: Import, part: str) -> QuerySet[ImportRow] | QuerySet[Membership]:
-    """The rows of one part, in the file's order; of the gone their memberships, as they stand in no row."""
+BY_LINE, BY_NUMBER = Order(("line",)), Order(("id",))
+
+
+def import_page(
+    run: Import, part: str, asked: QueryDict, *, size: int
+) -> KeysetPage[ImportRow] | KeysetPage[Membership]:
+    """Some rows of one part, in the file's order; of the gone their memberships, as they stand in no row."""
     if part == GONE:
-        return gone_memberships(run).select_related("contact", "group").order_by("contact__name", "id")
-    rows = ImportRow.objects.filter(import_run=run, verdict=part)
-    return rows.select_related("target", "contact").order_by("line")
+        gone = gone_memberships(run).select_related("contact", "group")
+        return turn_rows(gone, asked, order=BY_NUMBER, size=size)
+    rows = ImportRow.objects.filter(import_run=run, verdict=part).select_related("target", "contact")
+    return turn_rows(rows, asked, order=BY_LINE, size=size)
 
 
 def import_gains(run: Import, summary: Summary) -> list[Joining]:

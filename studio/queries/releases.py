@@ -1,21 +1,17 @@
 """Releases: what they would come to, what came of them, and their people."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import BigIntegerField, Count, Exists, OuterRef, Q, QuerySet, Sum
-from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Cast
-
-from distribution.audience import audience
+from distribution.audience import audience, in_pieces, next_stop, reached_groups
 from distribution.models import Grant, Release
+from distribution.services import redeemed_of, turnout
 from groups.models import Contact, Creator, Group
-from library.models import Download, Holding
 from messaging import throttle
 from messaging.mail import Mail
-from messaging.models import Chunk, Delivery, Message
-from messaging.services import Progress, deliveries_in, preview
+from messaging.models import Delivery, Message
+from messaging.services import Progress, preview, tallied
 from messaging.services.dry_run import everyone
 from messaging.throttle import Meter
 from messaging.words import WordsRefused
@@ -28,8 +24,7 @@ MOST_CHOICES = 100
 MOST_READERS = 25
 # What the mail system took, whatever was heard of it since.
 MAILED = ("accepted", "delivered", "bounced", "complained")
-# Names are looked through, not counted: the check has the number.
-MOST_NAMED = 1_000
+LOOKED_AT = 2_000
 
 
 def bundle_choices(creator: Creator, chosen: set[str]) -> list[tuple[BundleCard, bool]]:
@@ -57,9 +52,14 @@ def paces(release: Release, *, now: datetime) -> Paces:
     return Paces([(group, meters[group.pk]) for group in charged], tightest(meters, meters))
 
 
-def readers(message: Message, *, now: datetime) -> QuerySet[Contact]:
+def readers(message: Message, *, now: datetime) -> list[Contact]:
     """Some of those who would get the mail, to look at it as one of them."""
-    return audience(message.release, now).order_by("pk")[:MOST_READERS]
+    found: list[Contact] = []
+    for piece in in_pieces(message.release, now):
+        found += piece.order_by("pk")[: MOST_READERS - len(found)]
+        if len(found) == MOST_READERS:
+            break
+    return found
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,26 @@ def sample(message: Message, reader: str, *, now: datetime) -> Sample:
         return Sample(None, str(refused), contact)
 
 
-def people_in_part(message: Message, reason: str, *, now: datetime) -> QuerySet[Contact]:
-    """Some of those in one part of the check, to be listed by name; the part of those who are mailed has no reason."""
-    people = everyone(message, now=now)
-    return people.filter(reason=reason).order_by("pk")[:MOST_NAMED]
+@dataclass(frozen=True)
+class Part:
+    """Some of those in one part of a check; `after`: from which contact on to look further, None at the end."""
+
+    people: list[Contact]
+    after: int | None
+    begins: bool
+
+
+def people_in_part(message: Message, reason: str, *, after: int, size: int, now: datetime) -> Part:
+    """The first `size` after a contact; the part of those who are mailed has no reason.
+
+    Nobody knows where in an audience those of a rare part are. So at most `LOOKED_AT` of it are looked at for a page,
+    which may then hold fewer, or nobody.
+    """
+    until = next_stop(reached_groups(message.release), after=after, page=LOOKED_AT)
+    people = everyone(message, now=now, after=after, until=until)
+    found = list(people.filter(reason=reason).order_by("pk")[: size + 1])
+    end = found[size - 1].pk if len(found) > size else until
+    return Part(found[:size], end, begins=after == 0)
 
 
 @dataclass(frozen=True)
@@ -103,31 +119,23 @@ def release_rows(releases: Iterable[Release]) -> list[ReleaseRow]:
     messages = {message.release_id: message for message in Message.objects.announcing(releases)}
     sent_again = Message.objects.filter(release__in=releases, kind=Message.Kind.REMINDER)
     reminders = {message.release_id: message for message in sent_again}
-    mailed = _mailed(messages.values())
-    redeemed = dict(
-        Grant.objects.filter(release__in=releases, redeemed_at__isnull=False)
-        .values_list("release")
-        .annotate(Count("pk"))
-    )
+    told = tallied([message.pk for message in messages.values()], leased=True)
+    redeemed = redeemed_of(releases)
     return [
         ReleaseRow(
             release,
             message := messages.get(release.pk),
             reminders.get(release.pk),
-            mailed.get(message.pk, 0) if message else 0,
-            redeemed.get(release.pk, 0),
+            mailed_of(told.get(message.pk, {})) if message else 0,
+            redeemed[release.pk],
         )
         for release in releases
     ]
 
 
-def _mailed(messages: Iterable[Message]) -> dict[int, int]:
-    """How many mails of each of `messages` the mail system took."""
-    chunks = Chunk.objects.filter(message__in=list(messages)).values_list("message")
-    sums = {
-        f"all_{state}": Sum(Cast(KeyTextTransform(state, "tally"), BigIntegerField())) for state in MAILED
-    }
-    return {pk: sum(number or 0 for number in numbers) for pk, *numbers in chunks.annotate(**sums)}
+def mailed_of(counts: Mapping[str, int]) -> int:
+    """How many mails the mail system took, by the counts of each state."""
+    return sum(counts.get(state, 0) for state in MAILED)
 
 
 @dataclass(frozen=True)
@@ -144,51 +152,17 @@ class Numbers:
 
 
 def numbers(release: Release, message: Message, progress: Progress) -> Numbers:
-    """Three counts, whatever the size of the release."""
+    """Whatever the size of the release: what was counted, and two counts of what came since."""
+    came = turnout(release)
     return Numbers(
         entitled=release.granted,
         at_once=release.held,
-        mailed=sum(progress.counts.get(state, 0) for state in MAILED),
+        mailed=mailed_of(progress.counts),
         delivered=progress.counts.get(Delivery.State.DELIVERED, 0),
-        redeemed=Grant.objects.filter(release=release, redeemed_at__isnull=False).count(),
-        downloaded=downloaders(release).count(),
+        redeemed=came.redeemed,
+        downloaded=came.downloaded,
         late=max(0, release.granted - message.planned) if message.planned_at else 0,
     )
-
-
-def downloaders(release: Release) -> QuerySet[Download, int]:
-    """The ids of the accounts that were given this release and took something of it, be it taken back since."""
-    held = Holding.objects.filter(
-        entry__user=OuterRef("user"), version=OuterRef("version"), origin_key=release.origin_key
-    )
-    taken = Download.objects.filter(Exists(held), version__release_items__release=release)
-    return taken.values_list("user", flat=True).distinct()
-
-
-def recipients(release: Release, message: Message, *, state: str, q: str) -> QuerySet[Grant]:
-    """The people of a release in one state, by the states of `words.STATES_OF_PEOPLE`."""
-    found = Grant.objects.filter(release=release).select_related("contact")
-    waiting = Q(redeemed_at=None, contact__account=None)
-    match state:
-        case "waiting":
-            found = found.filter(waiting)
-        case "library":
-            found = found.exclude(waiting)
-        case "redeemed":
-            found = found.filter(redeemed_at__isnull=False)
-        case "downloaded":
-            found = found.filter(contact__account__in=downloaders(release))
-        case "revoked":
-            found = found.filter(revoked_at__isnull=False)
-        case "accepted":
-            told = deliveries_in(message, *MAILED).order_by()
-            found = found.filter(contact__in=told.values("contact"))
-        case state if state in Delivery.State:
-            told = deliveries_in(message, state).order_by()
-            found = found.filter(contact__in=told.values("contact"))
-    if q:
-        found = found.filter(Q(contact__name__icontains=q) | Q(contact__address_key__icontains=q))
-    return found.order_by("contact")
 
 
 def with_deliveries(message: Message, grants: Iterable[Grant]) -> list[tuple[Grant, Delivery | None]]:

@@ -4,15 +4,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.core.paginator import Paginator
-from django.db.models import Q, QuerySet
-from django.utils.functional import cached_property
+from django.db.models import Q
+from django.http import QueryDict
 
 from distribution.models import Release
+from distribution.services import turnout
 from messaging.models import Delivery, Message
-from messaging.services import deliveries_in
+from messaging.services import next_deliveries
 from messaging.services.reminders import earliest
-from studio.queries.releases import Numbers, downloaders
+from rows.sets import among
+from studio.keyset import KeysetPage, Order, turn, turn_rows
+from studio.queries.releases import Numbers
+from studio.queries.search import FEW, found_by
+
+BY_CONTACT = Order(("contact_id",))
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,13 @@ class Reached:
 
 def reached(release: Release) -> Reached:
     """Two counts, of those who redeemed and those who downloaded, whatever the size of the release."""
-    redeemed = release.grants.filter(redeemed_at__isnull=False).count()
-    holding = min(release.granted, release.held + redeemed)
+    came = turnout(release)
+    holding = min(release.granted, release.held + came.redeemed)
     return Reached(
         granted=release.granted,
         holding=holding,
         waiting=release.granted - holding,
-        downloaded=downloaders(release).count(),
+        downloaded=came.downloaded,
     )
 
 
@@ -68,12 +73,21 @@ class Undelivered:
     told_in: Delivery | None
 
 
-def undelivered(message: Message, state: str, *, q: str) -> QuerySet[Delivery]:
+def undelivered(message: Message, state: str, asked: QueryDict, *, q: str, size: int) -> KeysetPage[Delivery]:
     """The deliveries of `message` in one of `steering.UNDELIVERED`, with their contacts and grants."""
-    found = deliveries_in(message, Delivery.State(state)).select_related("contact", "grant")
+    rows = Delivery.objects.select_related("contact", "grant")
+    if q and message.planned > FEW:
+        # Those who are called so are few: each is looked up, wherever the chunks say that the state is.
+        called = among("contact_id", found_by(q, message.release.creator_id).contacts)
+        hits = rows.filter(called | Q(address_key=q.lower()), message=message, state=state)
+        return turn_rows(hits, asked, order=BY_CONTACT, size=size)
     if q:
-        found = found.filter(Q(contact__name__icontains=q) | Q(address_key__icontains=q))
-    return found
+        rows = rows.filter(Q(contact__name__icontains=q) | Q(address_key__icontains=q))
+
+    def take(order: Order, start: int | None, size: int) -> list[Delivery]:
+        return next_deliveries(rows, message, state, after=start, downwards=order.downwards, number=size)
+
+    return turn(take, asked, order=BY_CONTACT, size=size)
 
 
 def with_teller(deliveries: Iterable[Delivery]) -> list[Undelivered]:
@@ -83,15 +97,3 @@ def with_teller(deliveries: Iterable[Delivery]) -> list[Undelivered]:
         [delivery.told_in for delivery in deliveries if delivery.told_in]
     )
     return [Undelivered(delivery, tellers.get(delivery.told_in or 0)) for delivery in deliveries]
-
-
-class CountedPages(Paginator):  # type: ignore[type-arg]  # not subscriptable at run time
-    """Pages of rows whose number is known already: a million are not counted again for each look."""
-
-    def __init__(self, found: QuerySet[Delivery], size: int, *, known: int | None) -> None:
-        super().__init__(found, size)
-        self.known = known
-
-    @cached_property
-    def count(self) -> int:
-        return super().count if self.known is None else self.known

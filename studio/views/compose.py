@@ -4,7 +4,6 @@ from uuid import uuid4
 
 from csp.decorators import csp
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -154,13 +153,12 @@ def check_part(request: StudioRequest, creator: Creator, pk: int, part: str) -> 
     message = _message_of(creator, pk)
     if part not in words.PARTS_OF_CHECK:
         raise Http404
-    found = queries.people_in_part(message, words.REASONS_OF_CHECK[part], now=timezone.now())
+    reason, after = words.REASONS_OF_CHECK[part], row_number(request.GET.get("after", ""))
     context = {
         "creator": creator,
         "release": message.release,
         "heading": words.PARTS_OF_CHECK[part],
-        "most": queries.MOST_NAMED,
-        "page": Paginator(found, PEOPLE_A_PAGE).get_page(request.GET.get("page")),
+        "part": queries.people_in_part(message, reason, after=after, size=PEOPLE_A_PAGE, now=timezone.now()),
     }
     return render(request, "studio/check_part.html", context)
 

@@ -1,5 +1,4 @@
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -53,13 +52,15 @@ def group(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """A group's people, searchable, and what can be done with them."""
     group = get_object_or_404(creator.groups.live().select_related("parent"), pk=pk)
     now, chosen = timezone.now(), MemberFilter(request.GET).chosen
-    found = queries.members(group, q=chosen["q"], sub_group=chosen["group"], ended=chosen["ended"], now=now)
+    filters = {"q": chosen["q"], "sub_group": chosen["group"], "ended": chosen["ended"]}
+    found = queries.members(group, request.GET, **filters, size=MEMBERS_A_PAGE, now=now)
     context = {
         "creator": creator,
         "group": group,
         "chosen": chosen,
         "sub_groups": group.sub_groups.live(),
-        "page": Paginator(found, MEMBERS_A_PAGE).get_page(request.GET.get("page")),
+        "found": found,
+        "page": found.page,
         "imports": group.imports.order_by("-created_at", "-id")[:5],
         "meter": queries.pace_of(group, now=now),
         "left": queries.memberships_of(creator).filter(group=group, pk=chosen["left"]).first(),

@@ -1,5 +1,4 @@
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -175,7 +174,7 @@ def _review(
         "summary": summary,
         "tabs": words.of_import_parts(parts, part),
         "part": part,
-        "page": Paginator(queries.import_rows(run, part), ROWS_A_PAGE).get_page(request.GET.get("page")),
+        "page": queries.import_page(run, part, request.GET, size=ROWS_A_PAGE),
         "sentences": words.of_importing(queries.import_gains(run, summary)),
         "result": words.of_result(summary),
         "form": form or ApplyForm(import_run=run, summary=summary),

@@ -132,15 +132,15 @@ def recipients(request: StudioRequest, creator: Creator, pk: int) -> HttpRespons
     message = start_message(release)
     state, q = request.GET.get("state", ""), request.GET.get("q", "")[:100]
     state = state if state in words.STATES_OF_PEOPLE else ""
-    found = queries.recipients(release, message, state=state, q=q)
-    page = Paginator(found, PEOPLE_A_PAGE).get_page(request.GET.get("page"))
+    found = queries.recipients(release, message, request.GET, state=state, q=q, size=PEOPLE_A_PAGE)
     context = {
         "creator": creator,
         "release": release,
         "states": words.STATES_OF_PEOPLE,
         "state": state,
         "q": q,
-        "page": page,
-        "rows": queries.with_deliveries(message, page),
+        "found": found,
+        "page": found.page,
+        "rows": queries.with_deliveries(message, found.page),
     }
     return render(request, "studio/recipients.html", context)

@@ -17,7 +17,7 @@ from groups.models import Creator
 from groups.services import AddressSuppressed, AddressTaken, change_address
 from messaging import tasks
 from messaging.models import Delivery, Message
-from messaging.services import CannotSteer, progress, readdress, resend
+from messaging.services import CannotSteer, deliveries_in, progress, readdress, resend
 from messaging.services.digests import last_moment
 from studio import queries, steering
 from studio.forms.sending import AddressForm
@@ -45,10 +45,7 @@ def undelivered(request: StudioRequest, creator: Creator, pk: int) -> HttpRespon
     states = [state for state in steering.UNDELIVERED if counts.get(state)]
     state = request.GET.get("state", "")
     state = state if state in steering.UNDELIVERED else next(iter(states), "unknown")
-    found = queries.undelivered(message, state, q=q)
-    # A chunk in work has moved on since it was counted; a search finds fewer.
-    known = counts.get(state, 0) if message.state != Message.State.RUNNING and not q else None
-    page = queries.CountedPages(found, A_PAGE, known=known).get_page(request.GET.get("page"))
+    page = queries.undelivered(message, state, request.GET, q=q, size=A_PAGE)
     context = {
         "creator": creator,
         "release": release,
@@ -59,6 +56,7 @@ def undelivered(request: StudioRequest, creator: Creator, pk: int) -> HttpRespon
         "lost": steering.UNDELIVERED[state],
         "tabs": _tabs(message, states, state, counts),
         "page": page,
+        "number": counts.get(state, 0),
         "rows": queries.with_teller(page),
         "most": MOST_AT_ONCE,
         "young": state == Delivery.State.UNKNOWN,
@@ -148,7 +146,7 @@ def _send_there(request: StudioRequest, delivery: Delivery) -> None:
 
 
 def _chosen(message: Message, state: str, post: QueryDict, now: datetime) -> QuerySet[Delivery]:
-    found = queries.undelivered(message, state, q="")
+    found = deliveries_in(message, state)
     if "everybody" not in post:
         found = found.filter(pk__in=[row_number(number) for number in post.getlist("pick")[:MOST_AT_ONCE]])
     if state == Delivery.State.UNKNOWN and "sure" not in post:
