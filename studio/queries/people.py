@@ -10,7 +10,7 @@ from distribution.services import taken_by, turnout
 from messaging.models import Delivery, Message
 from messaging.services import next_deliveries, tallied
 from rows.sets import among
-from studio.keyset import KeysetPage, Order, turn, turn_rows
+from studio.keyset import KeysetPage, Order, turn
 from studio.queries.releases import MAILED
 from studio.queries.search import FEW, Search, Stretch, called
 
@@ -38,7 +38,8 @@ def recipients(
         return People(turn(listed.first, asked, order=order, size=size), listed.number())
     if release.granted <= FEW:
         hits = called(listed.rows(), q)
-        return People(turn_rows(hits.select_related("contact"), asked, order=order, size=size), hits.count())
+        few = turn(lambda order, start, size: _page(hits, order, start, size), asked, order=order, size=size)
+        return People(few, hits.count())
     search = Search[Grant](q, release.creator_id)
 
     def take(order: Order, start: int | None, size: int) -> list[Grant]:
