@@ -84,7 +84,8 @@ def in_json(
             answer: dict[str, object] = {"error": str(error), "retry": isinstance(error, WORTH_A_RETRY)}
             if isinstance(error, services.PartsMissing):
                 answer["missing"] = error.numbers
-            return JsonResponse(answer, status=STATUSES[type(error)])
+            status = next(status for kind, status in STATUSES.items() if isinstance(error, kind))
+            return JsonResponse(answer, status=status)
 
     return answered
 

@@ -200,7 +200,7 @@ def test_a_plain_form_brings_several_files(client: Client, bundle: Bundle, now: 
     assert response["Location"] == f"{BASE}/bundles/{bundle.pk}/"
     said = [str(message) for message in response.wsgi_request._messages]  # type: ignore[attr-defined]
     assert said == [
-        "“b.exe” is a program. Programs cannot be given.",
+        "“b.exe” is a program. Programs and scripts cannot be given.",
         "2 files arrived and are being checked.",
     ]
     for upload in Upload.objects.all():
@@ -211,7 +211,7 @@ def test_a_plain_form_brings_several_files(client: Client, bundle: Bundle, now: 
 def test_a_plain_form_with_nothing_good_says_only_why(client: Client, bundle: Bundle) -> None:
     response = client.post(f"{BASE}/bundles/{bundle.pk}/files/", {"files": SimpleUploadedFile("b.exe", b"x")})
     said = [str(message) for message in response.wsgi_request._messages]  # type: ignore[attr-defined]
-    assert said == ["“b.exe” is a program. Programs cannot be given."]
+    assert said == ["“b.exe” is a program. Programs and scripts cannot be given."]
 
 
 def test_a_plain_form_without_files_says_so(client: Client, bundle: Bundle) -> None:
