@@ -183,6 +183,8 @@ class Contact(models.Model):
     account = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="contacts"
     )
+    # Since when a list that was imported says that they want no mail. What they choose themselves outranks it.
+    opted_out_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
 
     objects = ContactQuerySet.as_manager()
@@ -194,6 +196,10 @@ class Contact(models.Model):
         indexes = [
             # Read when an address is verified: which contacts of any creator wait for it.
             models.Index(fields=["address_key"], name="contact_by_address"),
+            # Read by whoever plans and sends mail.
+            models.Index(
+                fields=["creator"], condition=Q(opted_out_at__isnull=False), name="contact_opted_out"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -298,7 +304,7 @@ class ImportRow(models.Model):
     class Verdict(models.TextChoices):
         NEW = "new", _("new")
         UNCHANGED = "unchanged", _("unchanged")
-        CHANGED = "changed", _("name, address or end changed")
+        CHANGED = "changed", _("name, address, end or wish for mail changed")
         MOVED = "moved", _("moves to another group")
         RETURNED = "returned", _("comes back")
         DUPLICATE = "duplicate", _("listed twice")
@@ -339,6 +345,8 @@ class ImportRow(models.Model):
     name = models.CharField(max_length=200, blank=True)
     outside_id = models.CharField(max_length=120, blank=True)
     tier = models.CharField(max_length=200, blank=True)
+    # Whether the file says that they want mail; null: it does not say.
+    wants_mail = models.BooleanField(null=True)
     target = models.ForeignKey(Group, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     contact = models.ForeignKey(
         Contact, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False

@@ -163,6 +163,19 @@ def of_result(summary: Summary) -> str:
     return f"{get_text_list(said, _('and'))}." if said else _("Nothing had to be changed.")
 
 
+def of_opted_out(summary: Summary) -> str:
+    """Whom the file says to want no mail; empty if it says so of nobody."""
+    if not summary.opted_out:
+        return ""
+    return ngettext(
+        "%(count)s person of this list wants no mail, as the list says. They become a member, are given the files, and are "
+        "not written to, unless they ask for mail here themselves.",
+        "%(count)s people of this list want no mail, as the list says. They become members, are given the files, and are "
+        "not written to, unless they ask for mail here themselves.",
+        summary.opted_out,
+    ) % {"count": number_format(summary.opted_out, force_grouping=True)}
+
+
 # What each part of the check is called in its address, and the reason its people carry.
 REASONS_OF_CHECK = {
     "mailed": "",

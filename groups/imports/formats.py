@@ -25,6 +25,7 @@ class Field(StrEnum):
     SINCE = "since"
     UNTIL = "until"
     UPDATED = "updated"
+    MAIL = "mail"
 
 
 ALIASES: Final[dict[Field, tuple[str, ...]]] = {
@@ -75,7 +76,7 @@ GENERIC: Final = Format(
     "generic",
     pgettext_lazy("import format", "Other CSV"),
     frozenset(),
-    frozenset({Field.ADDRESS, Field.NAME, Field.TIER, Field.STATUS}),
+    frozenset({Field.ADDRESS, Field.NAME, Field.TIER, Field.STATUS, Field.MAIL}),
 )
 FORMATS: Final = {known.key: known for known in (PATREON_2026, PATREON_2023, PLAIN_LIST, GENERIC)}
 

@@ -55,6 +55,7 @@ def _apply_page(import_run: Import, rows: list[ImportRow], now: datetime) -> boo
                 row.verdict = Verdict.UNMAPPED
         judged = [found for found in judge_rows(import_run, rows) if found.row.verdict in ImportRow.ACCEPTED]
         _write_contacts(import_run, judged, now)
+        _write_wishes(judged, now)
         _write_memberships(import_run, judged, tree, now)
         # The database may have moved on since the dry run: the rows say what really happened.
         moved = [row for row in rows if before[row.pk] != _said(row)]
@@ -94,6 +95,24 @@ def _write_contacts(import_run: Import, judged: list[Judged], now: datetime) -> 
         ignore_conflicts=True,
     )
     attach_verified_accounts(Contact.objects.filter(pk__in=[*readdressed, *created]))
+
+
+def _write_wishes(judged: list[Judged], now: datetime) -> None:
+    """Before anybody can be given anything by this page: who wants no mail by the file is marked, and others are not.
+
+    What people chose themselves stands elsewhere and outranks it.
+    """
+    for wish, opted_out_at in ((False, now), (True, None)):
+        changed = [found.contact for found in judged if found.new_wish and found.row.wants_mail is wish]
+        if changed:
+            ids = [contact.pk for contact in changed if contact]
+            Contact.objects.filter(pk__in=ids).update(opted_out_at=opted_out_at)
+
+
+def _mark_others(import_run: Import, now: datetime) -> None:
+    """Whoever the file lists as wanting no mail gets none, also who is a member by another group or was listed twice."""
+    listed = ImportRow.objects.filter(import_run=import_run, wants_mail=False, contact__isnull=False)
+    Contact.objects.filter(pk__in=listed.values("contact"), opted_out_at=None).update(opted_out_at=now)
 
 
 def _create_contacts(import_run: Import, judged: list[Judged], now: datetime) -> list[int]:
@@ -167,6 +186,7 @@ def _finish(import_run: Import, now: datetime) -> bool:
             return False
         lock_tree(import_run.group)
         name_rows(import_run)
+        _mark_others(import_run, now)
         counts["ended"] = _end_gone(import_run, import_run.gone_at) if import_run.gone_at else 0
         # What was gone and who belonged before are the dry run's to say: now the gone have ended.
         import_run.counts = {

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 from django.core.files.storage import default_storage
 from django.db import transaction
-from django.db.models import Count, F
+from django.db.models import Count, F, Q
 from django.utils.translation import gettext as _
 
 from groups.imports.formats import FORMATS, Field, plain
+from groups.imports.mail import columns_about_mail, wants_mail
 from groups.imports.mapping import Mapping as Choices
 from groups.imports.people import Person, find_indexes, look_at_dates, read_person
 from groups.imports.reading import BadRow, Layout, Readable, Row, read_rows
@@ -46,6 +47,7 @@ class _Rules:
     as_of: datetime
     targets: frozenset[int]
     own_addresses: frozenset[str]
+    about_mail: Mapping[str, int]
     day_first: bool | None  # how this file writes 3/4/2027; None: nothing in it says so
 
 
@@ -87,6 +89,7 @@ def _check_file(import_run: Import, file: Readable, now: datetime, page: int) ->
         as_of=import_run.as_of,
         targets=frozenset(Group.objects.tree_of(import_run.group).live().values_list("pk", flat=True)),
         own_addresses=own_addresses(import_run.group.creator),
+        about_mail=columns_about_mail(layout.columns, choices.columns),
         day_first=dates.day_first,
     )
     leaving = _who_leaves(import_run, read_rows(file, layout), rules, page)
@@ -138,9 +141,20 @@ def _check_page(import_run: Import, rows: list[ImportRow], leaving: Container[in
             return False
         judge_rows(import_run, rows, leaving=leaving)
         ImportRow.objects.bulk_create(rows)
+        _heed_doubles(import_run, rows)
         import_run.cursor = rows[-1].line
         import_run.save(update_fields=["cursor"])
     return True
+
+
+def _heed_doubles(import_run: Import, rows: list[ImportRow]) -> None:
+    """Who is listed twice and wants no mail by either row wants none."""
+    doubles = [row for row in rows if row.verdict == Verdict.DUPLICATE and row.wants_mail is False]
+    if not doubles:
+        return
+    same = Q(address_key__in=[row.address_key for row in doubles])
+    same |= Q(outside_id__in=[row.outside_id for row in doubles if row.outside_id])
+    ImportRow.objects.filter(same, import_run=import_run).accepted().update(wants_mail=False)
 
 
 def _finish(import_run: Import) -> bool:
@@ -168,6 +182,7 @@ def count_rows(import_run: Import) -> dict[str, Any]:
         "joining": _tally(coming, "target"),
         "gone": gone_memberships(import_run).count(),
         "unread": unread_rows(import_run).count(),
+        "opted_out": rows.accepted().filter(wants_mail=False).count(),
         "members": live_memberships(import_run).count(),
     }
 
@@ -188,6 +203,7 @@ def _read(import_run: Import, row: Row | BadRow, rules: _Rules) -> ImportRow:
         name=person.name,
         outside_id=person.outside_id,
         tier=person.tier,
+        wants_mail=wants_mail(row.cells, rules.about_mail),
         started_at=person.since,
         # An expiry in the future is a planned end; one in the past says nothing that the status does not.
         ended_at=person.until if person.until and person.until > rules.as_of else None,

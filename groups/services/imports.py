@@ -25,6 +25,7 @@ from django.utils.translation import ngettext
 from accounts.models import User
 from accounts.services import record
 from groups.imports.formats import FORMATS, Field, Format, plain, recognise, suggest_columns
+from groups.imports.mail import find_mail_column
 from groups.imports.mapping import Mapping
 from groups.imports.people import Survey, find_indexes, survey_rows
 from groups.imports.reading import BadRow, FileRefused, Layout, Row, look_at, read_rows
@@ -73,6 +74,7 @@ class Summary:
     members: int  # live memberships in the tree before the import
     ended: int  # how many of the gone were ended when it was applied
     unread: int  # rows of which nobody can tell whom they name
+    opted_out: int  # people, of those accepted, of whom the file says that they want no mail
 
     @property
     def rows(self) -> int:
@@ -111,6 +113,9 @@ def open_import(group: Group, file: "File[bytes]", *, by: User, now: datetime) -
     columns = suggest_columns(layout.columns, form, address=layout.address_column)
     if remembered and set(remembered.columns.values()) <= set(layout.columns):
         columns = dict(remembered.columns)
+    about_mail = find_mail_column(layout.columns)
+    if about_mail and Field.MAIL in form.fields:
+        columns.setdefault(Field.MAIL, about_mail)
     survey = survey_rows(read_rows(file, layout), find_indexes(columns, layout), form)
     file.seek(0)
     stored_as = default_storage.save(f"imports/{group.creator_id}/{secrets.token_urlsafe(16)}.csv", file)
@@ -245,6 +250,7 @@ def summarise(import_run: Import) -> Summary:
         members=counts.get("members", 0),
         ended=counts.get("ended", 0),
         unread=counts.get("unread", 0),
+        opted_out=counts.get("opted_out", 0),
     )
 
 

@@ -25,6 +25,7 @@ class Judged:
     new_address: bool = False
     new_outside_id: bool = False
     new_end: bool = False
+    new_wish: bool = False
 
 
 @dataclass(slots=True)
@@ -109,6 +110,7 @@ def _judge(import_run: Import, row: ImportRow, known: _Known) -> Judged:
         row.verdict = Verdict.DUPLICATE
         return judged
     judged.new_outside_id = bool(row.outside_id) and by_id is None
+    judged.new_wish = row.wants_mail is (contact is not None and contact.opted_out_at is not None)
     if row.address_key in known.suppressed:
         row.flag = ImportRow.Flag.SUPPRESSED
     if contact is None:
@@ -151,7 +153,9 @@ def _compare_memberships(import_run: Import, judged: Judged, memberships: list[M
         and (row.ended_at is None or row.ended_at > stays.started_at)
     )
     # Or the address was passed on already, before this page's turn.
-    changed = judged.new_name or row.former_address or judged.new_outside_id or judged.new_end
+    changed = (
+        judged.new_name or row.former_address or judged.new_outside_id or judged.new_end or judged.new_wish
+    )
     row.verdict = Verdict.CHANGED if changed else Verdict.UNCHANGED
 
 

@@ -119,7 +119,9 @@ WITH ours AS (
     FROM unnest(%(intend)s::bigint[], %(addresses)s::text[]) AS meant (id, address)
     WHERE delivery.id = meant.id AND delivery.state = 'planned' AND EXISTS (SELECT 1 FROM goes_on)
         AND delivery.address_key = meant.address
-        AND meant.address = (SELECT address_key FROM groups_contact WHERE id = delivery.contact_id)
+        AND meant.address = (SELECT address_key FROM groups_contact contact
+            WHERE id = delivery.contact_id AND (opted_out_at IS NULL
+                OR (SELECT true FROM messaging_preference WHERE contact_id = contact.id LIMIT 1)))
         AND (SELECT true FROM groups_membership
             WHERE contact_id = delivery.contact_id AND group_id = ANY(%(groups)s::bigint[])
                 AND started_at <= %(soon)s AND (ended_at IS NULL OR ended_at > %(soon)s) LIMIT 1)

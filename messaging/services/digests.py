@@ -13,7 +13,7 @@ from distribution.models import Release
 from groups.models import Creator, Membership
 from messaging.models import Delivery, Message
 from messaging.services.eligible import address_now
-from messaging.services.outcome import wanting_none
+from messaging.services.outcome import wants_none
 from messaging.services.source import TELLING, held_for
 from messaging.services.tallies import recount
 
@@ -93,12 +93,11 @@ def _drop_the_unwilling(creator: Creator, messages: list[Message], now: datetime
     # At the address the digest would go to.
     suppressed = Suppression.objects.live().filter(address_key=OuterRef("now_at"))
     held = held.annotate(now_at=address_now())
-    no_mail = wanting_none(creator).filter(contact=OuterRef("contact"))
     here = Membership.objects.live(now).filter(group__creator=creator, contact=OuterRef("contact"))
     _settle(held.filter(taken_back), state.CANCELLED, reason.REVOKED)
     _settle(held.filter(~Exists(here)), state.CANCELLED, reason.LEFT)
     _settle(held.filter(Exists(suppressed)), state.SUPPRESSED, reason.SUPPRESSED)
-    _settle(held.filter(Exists(no_mail)), state.SKIPPED, reason.NO_MAIL)
+    _settle(held.filter(wants_none("contact", creator)), state.SKIPPED, reason.NO_MAIL)
 
 
 def _settle(held: QuerySet[Delivery], state: Delivery.State, reason: Delivery.Reason) -> None:

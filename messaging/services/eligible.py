@@ -16,7 +16,7 @@ from distribution.audience import reached_groups
 from distribution.models import Grant
 from groups.models import Contact, Group, Membership
 from messaging.models import Chunk, Delivery, Message, Preference
-from messaging.services.outcome import wanting_none, wanting_weekly
+from messaging.services.outcome import wanting_weekly, wants_none
 
 # Whoever ended a membership may have a clock that is ahead of the worker's.
 CLOCKS_APART = timedelta(seconds=5)
@@ -57,12 +57,15 @@ def may_go(told: Told, now: datetime) -> Q:
         granted = granted.filter(redeemed_at=None)
     suppressed = Suppression.objects.live().filter(address_key=OuterRef("address_key"))
     no_mail = Preference.objects.filter(contact=OuterRef("contact"), choice=Preference.Choice.NOTHING)
+    chosen = Preference.objects.filter(contact=OuterRef("pk"))
+    opted_out = Contact.objects.filter(~Exists(chosen), pk=OuterRef("contact"), opted_out_at__isnull=False)
     return (
         Q(address_key=address_now())
         & Exists(belonging(told, now))
         & Exists(granted)
         & ~Exists(suppressed)
         & ~Exists(no_mail)
+        & ~Exists(opted_out)
     )
 
 
@@ -79,8 +82,7 @@ def drop_the_unwilling(chunk: Chunk, now: datetime) -> None:
     planned = Delivery.objects.of(chunk).filter(state=state.PLANNED)
     suppressed = Suppression.objects.live().filter(address_key=OuterRef("address_key"))
     planned.filter(Exists(suppressed)).update(state=state.SUPPRESSED, reason=reason.SUPPRESSED)
-    no_mail = wanting_none(creator).filter(contact=OuterRef("contact"))
-    planned.filter(Exists(no_mail)).update(state=state.SKIPPED, reason=reason.NO_MAIL)
+    planned.filter(wants_none("contact", creator)).update(state=state.SKIPPED, reason=reason.NO_MAIL)
     if told.kind == Message.Kind.REMINDER:
         redeemed = Grant.objects.filter(pk=OuterRef("grant"), redeemed_at__isnull=False)
         planned.filter(Exists(redeemed)).update(state=state.SKIPPED, reason=reason.REDEEMED)

@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Case, Exists, OuterRef, QuerySet, Value, When
+from django.db.models import Case, Exists, OuterRef, Q, QuerySet, Value, When
 
 from accounts.models import Suppression
 from distribution.models import Release
-from groups.models import Creator
+from groups.models import Contact, Creator
 from library.services import holds_all
 from messaging.contents import versions_of
 from messaging.models import Delivery, Message, Preference
@@ -43,7 +43,7 @@ def with_outcome(
     """
     address, person, account = f"{contact}address_key", f"{contact}pk", account or f"{contact}account_id"
     suppressed = Exists(Suppression.objects.live().filter(address_key=OuterRef(address)))
-    no_mail = Exists(wanting_none(release.creator).filter(contact=OuterRef(person)))
+    no_mail = wants_none(person, release.creator)
     held = holds_all(versions_of(release), account, before=before)
     weekly = Exists(wanting_weekly(release.creator).filter(contact=OuterRef(person)))
     reason = Delivery.Reason
@@ -61,9 +61,15 @@ def with_outcome(
     return found
 
 
-def wanting_none(creator: Creator) -> QuerySet[Preference]:
-    """Who asked for no mail from `creator`."""
-    return Preference.objects.filter(creator=creator, choice=Preference.Choice.NOTHING)
+def wants_none(person: str, creator: Creator) -> Q:
+    """Whether the contact at the end of the way `person`, one of `creator`'s, asked for no mail.
+
+    They said so here; or they said nothing here, and a list that was imported says so.
+    """
+    chosen = Preference.objects.filter(creator=creator, contact=OuterRef("pk"))
+    silent = Contact.objects.filter(~Exists(chosen), creator=creator, opted_out_at__isnull=False)
+    none = Preference.objects.filter(creator=creator, choice=Preference.Choice.NOTHING)
+    return Q(Exists(none.filter(contact=OuterRef(person)))) | Q(Exists(silent.filter(pk=OuterRef(person))))
 
 
 def wanting_weekly(creator: Creator) -> QuerySet[Preference]:

@@ -41,9 +41,11 @@ def set_preference(contact: Contact, choice: Preference.Choice, *, now: datetime
 
 
 def preference_of(contact: Contact) -> Preference.Choice:
-    """What `contact` wants now: each release, unless they said otherwise."""
+    """What `contact` wants now: what they said, else what a list said of them, else each release."""
     chosen = Preference.objects.filter(creator=contact.creator_id, contact=contact).first()
-    return Preference.Choice(chosen.choice) if chosen else Preference.Choice.EACH
+    if chosen:
+        return Preference.Choice(chosen.choice)
+    return Preference.Choice.NOTHING if contact.opted_out_at else Preference.Choice.EACH
 
 
 def _open_messages(contact: Contact) -> list[int]:

@@ -26,6 +26,7 @@ FIELD_NAMES = {
     Field.SINCE: gettext_lazy("Member since"),
     Field.UNTIL: gettext_lazy("Access until"),
     Field.UPDATED: gettext_lazy("Last updated"),
+    Field.MAIL: gettext_lazy("Wants mail, yes or no"),
 }
 
 

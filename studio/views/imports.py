@@ -177,6 +177,7 @@ def _review(
         "page": queries.import_page(run, part, request.GET, size=ROWS_A_PAGE),
         "sentences": words.of_importing(queries.import_gains(run, summary)),
         "result": words.of_result(summary),
+        "opted_out": words.of_opted_out(summary),
         "form": form or ApplyForm(import_run=run, summary=summary),
     }
     return render(request, "studio/import.html", context)
