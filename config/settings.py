@@ -381,6 +381,9 @@ SECURE_REFERRER_POLICY = "same-origin"
 # For browsers that do not know frame-ancestors (below), which lets our own previews stand in our own pages.
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000
+# Above what any form takes, so that the form says its own limit: a pasted list has 1,000,000 characters, and a browser
+# writes one of them in up to twelve bytes. (nginx lets twice as much through.)
+DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024**2
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [SELF],

@@ -3,9 +3,15 @@
 from collections.abc import Callable
 
 from django.contrib.auth.decorators import login_not_required
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import (
+    PermissionDenied,
+    RequestDataTooBig,
+    TooManyFieldsSent,
+    TooManyFilesSent,
+)
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 
 from groups.models import Creator
 
@@ -24,6 +30,11 @@ def refusal_page(status: int) -> Callable[[HttpRequest, Exception], HttpResponse
     def page(request: HttpRequest, exception: Exception) -> HttpResponse:
         # What we refuse says why; it is safe to show.
         why = str(exception) if isinstance(exception, PermissionDenied) else ""
+        if isinstance(exception, (RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent)):
+            why = _(
+                "It was more than any page here takes at once. Go back: what you wrote is still there. Send less of it, or "
+                "a list of people as a file."
+            )
         return render(request, f"{status}.html", {"exception": why}, status=status)
 
     return page

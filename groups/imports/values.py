@@ -50,6 +50,9 @@ ROLES = {
 
 NAMED_ADDRESS = re.compile(r"^(?P<name>[^<>]*)<(?P<address>[^<>]*)>$")
 INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+# Unassigned, and no letters ever: noncharacters (with the last two of each plane), and what Unicode keeps for invisible
+# ones. What else is unassigned here is a letter of a younger Unicode.
+NEVER_LETTERS = (range(0x2065, 0x2066), range(0xFDD0, 0xFDF0), range(0xFFF0, 0xFFF9), range(0xE0000, 0xE1000))
 # Joiners spell words in Persian and Hindi and hold emoji together; after anything else they only hide.
 JOINERS = {"\u200c", "\u200d"}
 JOINABLE = {"Lo", "So", "Sk", "Mn"}
@@ -100,14 +103,15 @@ def read_name(cell: str) -> CleanName:
     if any(sign in text for sign in "\r\n\x00\u2028\u2029"):
         raise ValueRefused(_("There is a line break in this name."))
     whole = unicodedata.normalize("NFC", " ".join(text.split()))
-    clean = _cut(whole).strip()
+    # What was taken out may have parted blanks, or a letter from its mark.
+    clean = unicodedata.normalize("NFC", " ".join(_cut(whole).split()))
     return CleanName(clean, changed=clean != whole)
 
 
 def read_outside_id(cell: str) -> str:
     """Another platform's id of a person. Raises `ValueRefused` for what is too long or not printable."""
     text = cell.strip()
-    if len(text) > LONGEST_OUTSIDE_ID or not text.isprintable():
+    if len(text) > LONGEST_OUTSIDE_ID or not all(map(_is_visible, text)):
         raise ValueRefused(_("This is not the id of a member."))
     return text
 
@@ -124,8 +128,18 @@ def hint_of(key: str) -> str:
 
 def shown(value: str) -> str:
     """A bad value as a problem list may show it: visible, on one line, cut."""
-    visible = "".join(letter if letter.isprintable() else "\ufffd" for letter in value[: LONGEST_SHOWN + 1])
+    visible = "".join(letter if _is_visible(letter) else "\ufffd" for letter in value[: LONGEST_SHOWN + 1])
     return visible if len(visible) <= LONGEST_SHOWN else visible[: LONGEST_SHOWN - 1] + "…"
+
+
+def _is_visible(sign: str) -> bool:
+    younger = unicodedata.category(sign) == "Cn" and not _is_never_a_letter(sign)
+    return younger or sign.isprintable()
+
+
+def _is_never_a_letter(sign: str) -> bool:
+    code = ord(sign)
+    return code & 0xFFFE == 0xFFFE or any(code in kept for kept in NEVER_LETTERS)
 
 
 def _cut(text: str) -> str:
@@ -138,7 +152,7 @@ def _cut(text: str) -> str:
         if sign in JOINERS:
             if before not in JOINABLE:
                 continue
-        elif category in INVISIBLE:
+        elif category in INVISIBLE or _is_never_a_letter(sign):
             continue
         if sign in JOINERS or category in {"Mn", "Me"}:
             marks += 1

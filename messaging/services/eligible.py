@@ -65,7 +65,7 @@ def may_go(told: Told, now: datetime) -> Q:
         & Exists(granted)
         & ~Exists(suppressed)
         & ~Exists(no_mail)
-        & ~Exists(opted_out)
+        & ~Q(Exists(opted_out))
     )
 
 

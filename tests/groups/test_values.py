@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from groups.imports.dates import read_instant
@@ -12,6 +12,7 @@ from groups.imports.formats import suggest_columns as suggest
 from groups.imports.values import (
     LONGEST_NAME,
     LONGEST_STORED,
+    CleanName,
     ValueRefused,
     hint_of,
     read_address,
@@ -85,6 +86,8 @@ def test_a_line_break_in_a_name_is_refused(cell: str) -> None:
         read_name(cell)
 
 
+@example("0 \x1b\x0c0")
+@example("e\x1b\u0301")
 @given(st.text())
 def test_any_name_fits_the_column_or_is_refused(cell: str) -> None:
     try:
@@ -167,3 +170,18 @@ def test_columns_are_suggested_by_every_known_alias_and_only_those_a_format_read
 
     assert found == {Field.ADDRESS: "E-mail", Field.NAME: " backer  NAME", Field.TIER: "Reward Title"}
     assert plain("\uff34ier  ONE ") == "tier one"
+
+
+YOUNGER = "\U00010d4a\U0001ccfa"  # assigned by Unicode 16, younger than the table of this Python
+NEVER = "\ufdd0\ufffe\U000e0fff\u2065"
+
+
+def test_letters_of_a_younger_unicode_are_letters_and_what_is_none_ever_is_taken_out() -> None:
+    assert read_name(f"Zo{YOUNGER}") == CleanName(f"Zo{YOUNGER}", changed=False)
+    assert shown(YOUNGER) == YOUNGER
+    assert read_outside_id(YOUNGER) == YOUNGER
+    assert read_name(f"Zo{NEVER}") == CleanName("Zo", changed=True)
+    assert shown(NEVER) == "\ufffd" * len(NEVER)
+    for sign in NEVER:
+        with pytest.raises(ValueRefused):
+            read_outside_id(f"1{sign}")
