@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("groups", "0004_work_that_goes_wrong"),
+        ("groups", "0006_contact_by_words"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
