@@ -77,10 +77,13 @@ class Sweep(Generic[_W]):
             self._bring_on(found.model, key)
 
     def _bring_on(self, kind: type[_W], key: int) -> None:
+        connection.ensure_connection()
+        begun_on = connection.connection
         try:
             self.work(key)
         except Exception as error:
-            if not connection.is_usable():
+            # The end of a transaction connects anew by itself: that it can be used says nothing of what went wrong.
+            if connection.connection is not begun_on or not connection.is_usable():
                 raise
             log.exception("%s %s", kind._meta.label_lower, key)
             self._put_back(kind, key, error)
