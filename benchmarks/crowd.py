@@ -77,7 +77,7 @@ def make_bundle(creator: Creator, *, now: datetime) -> Bundle:
     bundle = Bundle.objects.create(creator=creator, title="Dragon bust", created_at=now)
     version = BundleVersion.objects.create(bundle=bundle, number=1, sealed_at=now)
     blob = Blob.objects.create(
-        creator=creator, sha256="0" * 64, size=9, storage_key=creator.slug, created_at=now
+        creator=creator, sha256="0" * 64, crc32=0, size=9, storage_key=creator.slug, created_at=now
     )
     File.objects.create(version=version, blob=blob, path="a.stl", path_key="a.stl", kind="stl", added_at=now)
     return bundle

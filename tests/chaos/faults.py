@@ -6,7 +6,7 @@ from typing import Literal
 
 # How much of a mail's way a fault may leave in doubt: nothing, what one worker hands over, what all of them do.
 Reach = Literal["nothing", "a worker", "all workers"]
-Phase = Literal["giving", "planning", "sending"]
+Phase = Literal["giving", "planning", "sending", "working"]
 
 
 @dataclass

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import faults
+from tests.chaos import faults, work
 from tests.chaos.addresses import DOUBTFUL, SIGNING, http_faults, smtp_faults
 from tests.chaos.faults import Fault
 from tests.chaos.ground import Postgres, Redis
@@ -105,22 +105,26 @@ def parts(seed: str, recipients: int, *, short: bool) -> dict[str, Part]:
     }
     found["several"] = partial(several, seed=seed)
     found["restored"] = partial(restored, seed=seed)
+    found["work"] = partial(other_work, seed=seed, size=work.SHORT if short else work.FULL)
     for guard in GUARDS:
         found[guard] = partial(sabotaged, guard=guard, seed=seed)
+    for guard in work.GUARDS:
+        found[guard] = partial(sabotaged_work, guard=guard, seed=seed)
     if short:
-        return {name: part for name, part in found.items() if name in {"smtp", "mark_after"}}
+        return {name: part for name, part in found.items() if name in {"smtp", "work", "mark_after"}}
     return found
 
 
 def summary(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """One line of all: the worst of each figure, and whether every part came out as it has to."""
-    big = [result for name, result in results.items() if name not in GUARDS]
+    guards = {*GUARDS, *work.GUARDS}
+    big = [result for name, result in results.items() if name not in guards]
     line: dict[str, Any] = {"faults": sum(result["faults"] for result in big)}
     for result in big:
         for name, value in result.items():
             if isinstance(value, int) and name not in {"faults", "holds", "seconds"}:
                 line[name] = line.get(name, 0) + value
-    line["sabotage_caught"] = {name: result["caught"] for name, result in results.items() if name in GUARDS}
+    line["sabotage_caught"] = {name: result["caught"] for name, result in results.items() if name in guards}
     line["seconds"] = sum(result["seconds"] for result in results.values())
     line["holds"] = all(result["holds"] for result in big) and all(line["sabotage_caught"].values())
     return line
@@ -278,6 +282,12 @@ def restored(ground: Ground, *, seed: str) -> dict[str, Any]:
         return {"faults": 1, "missed": 0, "in_doubt_by_restoring": restored, **found.as_json()}
 
 
+def other_work(ground: Ground, *, seed: str, size: work.Size) -> dict[str, Any]:
+    """Recalls, imports, uploads and late joiners, all at once."""
+    planned = work.plan(seed, size)
+    return work.work(ground.room(), ground.postgres, ground.broker, seed=seed, size=size, rounds=planned)
+
+
 # --- each guard taken out ---------------------------------------------------------------------------------
 
 # Where to strike so that its absence shows.
@@ -343,3 +353,7 @@ def sabotaged(ground: Ground, *, guard: str, seed: str) -> dict[str, Any]:
         "lost_mails": found.lost_mails,
         "why": found.why,
     }
+
+
+def sabotaged_work(ground: Ground, *, guard: str, seed: str) -> dict[str, Any]:
+    return work.sabotaged_work(ground.room(), ground.postgres, ground.broker, guard=guard, seed=seed)

@@ -1,15 +1,22 @@
-"""Each guard of sending taken out on purpose, in the worker's own process: the judge has to fail such a run."""
+"""Each guard of sending and of other work taken out on purpose, in the worker's own process: the judge has to fail such a run."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from django.conf import settings
 from django.core.cache import cache
 
+from distribution import tasks as giving
+from distribution.models import Release
+from groups.models import Import
+from groups.services import applying
+from library.services import uploads
 from messaging import recipient_cap
 from messaging.models import Delivery
 from messaging.services import chain, chunks
-from tests.chaos.worker import swap
+from rows.work import Sweep
+from tests.chaos.wrapping import swap
 
 
 def _rewrite(*changes: tuple[str, str]) -> None:
@@ -70,6 +77,45 @@ def cap_in_cache() -> None:
     swap(recipient_cap.charge, charge)
 
 
+def recall_unswept() -> None:
+    """A recall whose worker was lost is nobody's."""
+    giving.TAKING_BACK = _nothing_due(giving.TAKING_BACK)
+
+
+def joiners_unswept() -> None:
+    """Nobody looks for those who join later."""
+    giving.WELCOMING = _nothing_due(giving.WELCOMING)
+
+
+def bytes_unswept() -> None:
+    """What was abandoned and what a worker could not tidy stays."""
+    swap(uploads.forget_abandoned_uploads, lambda *, now: 0)
+
+
+def import_unfenced() -> None:
+    """Whoever took an import once believes to hold it for ever."""
+
+    def keep_lease(row: Import, *, seconds: float) -> bool:
+        return True
+
+    applying.keep_lease = keep_lease  # type: ignore[assignment]
+
+
+def _nothing_due(sweep: Sweep[Release]) -> Sweep[Release]:
+    return replace(sweep, due=lambda now: Release.objects.none())
+
+
 GUARDS: dict[str, Callable[[], None]] = {
-    guard.__name__: guard for guard in (mark_before, mark_after, no_fence, blind_retry, cap_in_cache)
+    guard.__name__: guard
+    for guard in (
+        mark_before,
+        mark_after,
+        no_fence,
+        blind_retry,
+        cap_in_cache,
+        recall_unswept,
+        joiners_unswept,
+        bytes_unswept,
+        import_unfenced,
+    )
 }

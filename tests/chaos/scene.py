@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +66,8 @@ class Scene:
         sabotage: str = "",
         seed: str = "",
         workers: int = WORKERS,
+        stage: Sequence[object] = (),
+        **environ: str,
     ) -> None:
         self.folder, self.postgres, self.broker, self.outside = folder, postgres, broker, outside
         self.members, self.luck = members, random.Random(f"{seed}:scene")
@@ -76,6 +78,8 @@ class Scene:
         sql.rows(f"CREATE DATABASE {self.name}")
         sql.close()
         self.sql = Sql(postgres.url(self.name))
+        # What changes as long as a run goes on, beside its mails.
+        self.moving = "SELECT cursor FROM distribution_release UNION ALL SELECT cursor FROM messaging_message"
         self.cable = Cable(postgres.port)
         self.environ = {
             "PATH": os.environ["PATH"],
@@ -93,15 +97,20 @@ class Scene:
             "CHAOS_SABOTAGE": sabotage,
             "LOG_LEVEL": "ERROR",
             **outside.environ,
+            **environ,
         }
-        self.stage = self._program("-m", "tests.chaos.stage", str(members), str(messages))
+        module, *numbers = stage or ("tests.chaos.stage", members, messages)
+        self.stage = self._program("-m", str(module), *map(str, numbers))
         self.ledger = Ledger(
-            messages=self.stage["messages"],
-            version=self.stage["version"],
+            messages=self.stage.get("messages", []),
+            version=self.stage.get("version", 0),
             before={
-                "suppressed": self.stage["suppressed"],
-                "no_mail": self.stage["no_mail"],
-                "holds_all": self.stage["holding"],
+                reason: self.stage.get(people, 0)
+                for reason, people in (
+                    ("suppressed", "suppressed"),
+                    ("no_mail", "no_mail"),
+                    ("holds_all", "holding"),
+                )
             },
         )
         self.struck: list[Fault] = []
@@ -185,9 +194,7 @@ class Scene:
             time.sleep(0.03)
 
     def _stands(self) -> tuple[object, ...]:
-        cursors = self.sql.rows(
-            "SELECT cursor FROM distribution_release UNION ALL SELECT cursor FROM messaging_message"
-        )
+        cursors = self.sql.rows(self.moving)
         return (self.mails(), len(self.struck), in_doubt(self.sql.rows), *cursors)
 
     def where(self) -> str:
@@ -395,11 +402,17 @@ class Scene:
                 ),
                 f"before {fault}",
             )
-            if fault.order:
-                self._ordered.append(fault)
-                continue
-            if STRIKES[fault.name](self) is not False:
-                self._note(fault)
+            self.begin(fault)
+
+    def begin(self, fault: Fault) -> None:
+        """It strikes now, or is ordered: whoever passes its place next is struck."""
+        if fault.order:
+            self._ordered.append(fault)
+        elif STRIKES[fault.name](self) is not False:
+            self._note(fault)
+
+    def all_awake(self) -> bool:
+        return not any(worker.stalled or _stands_still(worker.process.pid) for worker in self.workers)
 
     def a_worker(self) -> Worker | None:
         awake = [worker for worker in self.workers if not worker.stalled and worker.process.poll() is None]

@@ -36,6 +36,7 @@ from library.models import Blob, BundleVersion, File  # noqa: E402
 from library.services import seal_version  # noqa: E402
 from messaging import services, tasks  # noqa: E402
 from messaging.models import Delivery, Message, Preference  # noqa: E402
+from tests.chaos import chores  # noqa: E402
 from tests.messaging.posts import resend, signed_by_svix  # noqa: E402
 
 
@@ -153,7 +154,7 @@ ACTS: dict[str, Callable[..., dict[str, Any] | None]] = {
         post_events,
         edit_bundle,
     )
-}
+} | chores.ACTS
 
 
 def main() -> None:

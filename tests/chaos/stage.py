@@ -55,7 +55,7 @@ def main(members: int, messages: int) -> None:
         [Membership(group=group, contact=contact, started_at=ago, recorded_at=ago) for contact in contacts],
         batch_size=5_000,
     )
-    _open_accounts(contacts[::2])
+    open_accounts(contacts[::2])
     bundle, version = _bundle(creator, ago)
     few = max(1, members // 200)
     for contact in contacts[:few]:
@@ -86,7 +86,7 @@ def main(members: int, messages: int) -> None:
     sys.stdout.write(json.dumps(said) + "\n")
 
 
-def _open_accounts(contacts: list[Contact]) -> None:
+def open_accounts(contacts: list[Contact]) -> None:
     """Found by their verified addresses when the grants are given."""
     users = User.objects.bulk_create([User(email=contact.address_key) for contact in contacts], 5_000)
     EmailAddress.objects.bulk_create(
@@ -97,7 +97,9 @@ def _open_accounts(contacts: list[Contact]) -> None:
 def _bundle(creator: Creator, ago: datetime) -> tuple[Bundle, BundleVersion]:
     bundle = Bundle.objects.create(creator=creator, title="Dragon bust", created_at=ago)
     version = BundleVersion.objects.create(bundle=bundle, number=1, sealed_at=ago)
-    blob = Blob.objects.create(creator=creator, sha256="0" * 64, size=9, storage_key="chaos", created_at=ago)
+    blob = Blob.objects.create(
+        creator=creator, sha256="0" * 64, size=9, storage_key="chaos", crc32=0, created_at=ago
+    )
     File.objects.create(version=version, blob=blob, path="a.stl", path_key="a.stl", kind="stl", added_at=ago)
     return bundle, version
 

@@ -7,7 +7,6 @@ third passage. CHAOS_SABOTAGE takes out a guard (`tests/chaos/sabotage.py`).
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -24,28 +23,25 @@ from django.conf import settings  # noqa: E402
 
 from config.celery import app  # noqa: E402
 from distribution.models import Grant  # noqa: E402
-from distribution.services import grants  # noqa: E402
+from distribution.services import grants, recall  # noqa: E402
+from groups.services import applying, checking, judging, readdressing  # noqa: E402
+from library.services import uploads  # noqa: E402
+from library.services.holdings import end_holdings  # noqa: E402
 from messaging import tasks  # noqa: E402
 from messaging.models import Delivery  # noqa: E402
 from messaging.providers import NotOpen, SignInRefused  # noqa: E402
 from messaging.services import chunks, plan, sending, settle  # noqa: E402
-from rows import sets  # noqa: E402
+from rows import sets, work  # noqa: E402
+from tests.chaos.wrapping import in_pages, swap  # noqa: E402
 
 __all__ = ["app"]
 
-ROOMS = ("config", "studio", "messaging", "distribution", "library", "groups", "accounts", "rows")
 ORDERS = Path(os.environ["CHAOS_ORDERS"])
-PAGE = int(os.environ["CHAOS_PAGE"])
+
+# Seconds; a run of work says how many, others see the product's own day.
+ABANDONED_AFTER = float(os.environ.get("CHAOS_ABANDONED_AFTER", "86400"))
 
 _taken: dict[str, tuple[str, int]] = {}
-
-
-def swap(old: Any, new: Any) -> None:
-    """Whoever of the product calls `old` by a name of its own calls `new`."""
-    for module in [module for name, module in sys.modules.items() if name.partition(".")[0] in ROOMS]:
-        for name, value in list(vars(module).items()):
-            if value is old:
-                setattr(module, name, new)
 
 
 def passes(place: str) -> None:
@@ -82,17 +78,6 @@ def stoppable_after(
     swap(function, wrapped)
 
 
-def in_pages(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As many pages as a big run has, whatever the size of this one."""
-
-    @wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **{"page": PAGE, **kwargs})
-
-    swap(function, wrapped)
-    return wrapped
-
-
 def _make_stoppable() -> None:
     for model, what in ((Grant, "grants"), (Delivery, "deliveries")):
         # Written, not committed.
@@ -124,10 +109,40 @@ def _make_stoppable() -> None:
     swap(make, provider)
 
 
+def _make_work_stoppable() -> None:
+    """Work that is not mail: recalls, imports, uploads, late joiners."""
+    for function in (
+        recall.take_back_release,
+        grants.extend_to_late_joiners,
+        checking.check_import,
+        applying.apply_import,
+    ):
+        in_pages(function)
+    for function, place in (
+        # Written, not committed.
+        (end_holdings, "mid_page_of_recall"),
+        (judging.judge_rows, "mid_page_of_import"),
+        (applying._end_gone, "mid_end_of_import"),
+        (uploads._blob_of, "mid_placing"),
+        # Committed, and not told to anybody.
+        (recall._end_page, "after_page_of_recall"),
+        (checking._check_page, "after_page_of_check"),
+        (readdressing.pass_on_addresses, "after_passing_on"),
+        (applying._apply_page, "after_page_of_import"),
+        (uploads._examine, "after_examining"),
+        (uploads._place, "after_placing"),
+    ):
+        stoppable_after(function, place, when=lambda *_args: True)
+    stoppable_after(grants._give_missing, "after_late_joiners")
+
+
 def _quicken() -> None:
     """Seconds instead of minutes, in the product's own proportions."""
     settings.EMAIL_TIMEOUT = 2
-    grants.LEASE_SECONDS = plan.LEASE_SECONDS = 3
+    grants.LEASE_SECONDS = plan.LEASE_SECONDS = recall.LEASE_SECONDS = 3
+    checking.LEASE_SECONDS = applying.LEASE_SECONDS = uploads.VERIFY_LEASE_SECONDS = 3
+    uploads.ABANDONED_AFTER = timedelta(seconds=ABANDONED_AFTER)
+    work.FIRST_WAIT = work.LONGEST_WAIT = work.AWAY_WAIT = timedelta(seconds=1)
     sending.BACKOFF = [timedelta(seconds=2)] * 7
     sending.DOUBTFUL_SECONDS = 3.0
     settle.LEASE_SECONDS = 8.0
@@ -136,6 +151,7 @@ def _quicken() -> None:
 
 _quicken()
 _make_stoppable()
+_make_work_stoppable()
 if sabotage := os.environ.get("CHAOS_SABOTAGE"):
     from tests.chaos.sabotage import GUARDS
 
