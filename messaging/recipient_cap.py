@@ -63,9 +63,9 @@ def give_back(deliveries: QuerySet[Delivery], *, creator_id: int) -> None:
     charged = deliveries.filter(charged_at__isnull=False).order_by("pk")
     # Under lock: of two giving back the same, the second finds nothing.
     rows = list(charged.select_for_update(no_key=True, of=("self",)))
+    addresses = {row.address_key for row in rows}
     for sender in (creator_id, SITE):
-        of_them = charged.order_by().values("address_key")
-        theirs = RecentMail.objects.filter(sender=sender, address_key__in=of_them)
+        theirs = RecentMail.objects.filter(among("address_key", addresses), sender=sender)
         list(theirs.order_by("address_key").select_for_update(no_key=True).values_list("pk"))
         # Message by message: two may have been charged to one address at the same instant.
         for message_id in {row.message_id for row in rows}:

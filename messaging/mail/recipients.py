@@ -15,10 +15,11 @@ from distribution.audience import reached_groups
 from distribution.models import Release
 from distribution.tickets import issue_ticket
 from groups.models import Contact, Group, Membership
-from messaging.contents import Line, contents_of_each
+from messaging.contents import Line, contents_of_each, still_given
 from messaging.models import Delivery, Message
 from messaging.tokens import preferences_token, why_token
 from messaging.words import clean_source
+from rows.planner import by_keys
 from rows.sets import among
 
 # Of an item's bundles so many are named in its one line.
@@ -94,11 +95,14 @@ def also_of(deliveries: Iterable[Delivery]) -> dict[int, list[Also]]:
     own = {delivery.pk: delivery for delivery in deliveries}
     if not own:
         return {}
-    told = Delivery.objects.filter(among("told_in", own), grant__revoked_at=None)
-    told = told.filter(grant__release__recalled_at=None).select_related("grant__release")
+    with by_keys():
+        told = list(Delivery.objects.filter(among("told_in", own)))
+    given = still_given(row.grant_id for row in told)
     found: dict[int, dict[int, Delivery]] = defaultdict(dict)
     for row in told:
-        found[row.told_in or 0][row.grant.release_id] = row
+        if grant := given.get(row.grant_id):
+            row.grant = grant
+            found[row.told_in or 0][grant.release_id] = row
     if not found:
         return {}
     digests = set(
@@ -168,9 +172,14 @@ def group_names(contacts: Iterable[int], release: Release, *, now: datetime) -> 
         group.pk: str(group)
         for group in Group.objects.filter(pk__in=reached_groups(release)).select_related("parent")
     }
-    rows = Membership.objects.live(now).filter(among("contact", contacts), group__in=list(names))
+    chosen = set(contacts)
+    if not chosen:
+        return {}
+    # A range, which `membership_by_group` holds together, whatever the statistics say of a thousand keys.
+    within = {"contact__gte": min(chosen), "contact__lte": max(chosen)}
+    rows = Membership.objects.live(now).filter(group__in=list(names), **within)
     belonging = rows.order_by("-started_at", "-pk").values_list("contact_id", "group_id")
-    return {contact_id: names[group_id] for contact_id, group_id in belonging}
+    return {contact_id: names[group_id] for contact_id, group_id in belonging if contact_id in chosen}
 
 
 def _url(name: str, token: str) -> str:

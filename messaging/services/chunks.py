@@ -16,6 +16,7 @@ from messaging.services.merging import absorb
 from messaging.services.tallies import count_held, recount
 from rows.clock import db_now
 from rows.lease import keep_lease, take_lease
+from rows.planner import by_keys
 
 
 def open_chunk(*, owner: str, now: datetime) -> Chunk | None:
@@ -26,7 +27,7 @@ def open_chunk(*, owner: str, now: datetime) -> Chunk | None:
     """
     if not gate.may_send(now):
         return None
-    with transaction.atomic():
+    with transaction.atomic(), by_keys():
         chunk = (
             Chunk.objects.select_for_update(skip_locked=True, of=("self",), no_key=True)
             .filter(state=Chunk.State.OPEN, message__in=Message.objects.due(now).running())

@@ -4,11 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
-from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from messaging import recipient_cap
+from messaging.contents import still_given
 from messaging.models import Chunk, Delivery, Message
 from messaging.services.source import TELLING
+from rows.planner import by_keys
+from rows.sets import among
 
 State, Reason = Delivery.State, Delivery.Reason
 
@@ -29,10 +32,11 @@ def absorb(chunk: Chunk, *, creator_id: int, now: datetime) -> Elsewhere:
     elsewhere = tell_after_all(_not_going(chunk))
     within = {"contact__gt": chunk.after, "contact__lte": chunk.until}
     due = Delivery.objects.filter(_owed(chunk, creator_id, now), **within)
-    due = due.filter(grant__revoked_at=None, grant__release__recalled_at=None)
     # Skipping what is locked, as we hold locks ourselves: waiting for each other would cost one of us its work.
     rows = due.order_by("pk").select_for_update(skip_locked=True, no_key=True, of=("self",))
-    owed = list(rows.values_list("pk", "message_id", "contact_id"))
+    found_due = list(rows.values_list("pk", "message_id", "contact_id", "grant_id"))
+    given = still_given(row[3] for row in found_due)
+    owed = [row[:3] for row in found_due if row[3] in given]
     teller = Delivery.objects.filter(message=chunk.message_id, contact=OuterRef("contact"))
     # A mail that was offered before stays what it was: under its key it must not change.
     written = Delivery.objects.of(chunk).filter(state=State.PLANNED, attempts=0).order_by()
@@ -55,10 +59,13 @@ def tell_after_all(tellers: QuerySet[Delivery]) -> Elsewhere:
 
     Returns what `absorb` returns.
     """
-    told = Delivery.objects.filter(told_in__in=tellers.order_by().values("pk"), reason=Reason.MERGED)
+    # Their keys and not the question for them: as one statement it was a walk over everybody's deliveries.
+    ids = list(tellers.order_by().values_list("pk", flat=True))
+    told = Delivery.objects.filter(among("told_in", ids), reason=Reason.MERGED)
     # A digest that was absorbed was about deliveries that are told anew by themselves.
     told = told.exclude(message__kind=Message.Kind.DIGEST)
-    found = list(told.values_list("pk", "message_id", "contact_id"))
+    with by_keys():
+        found = list(told.values_list("pk", "message_id", "contact_id"))
     Delivery.objects.filter(pk__in=[row[0] for row in found]).update(
         state=State.HELD, reason="", told_in=None
     )
@@ -86,17 +93,22 @@ def _not_going(chunk: Chunk) -> QuerySet[Delivery]:
 def _follow(absorbed: Iterable[int]) -> None:
     """What was told in the absorbed is told where they are."""
     teller = Delivery.objects.filter(pk=OuterRef("told_in"))
-    Delivery.objects.filter(told_in__in=list(absorbed)).update(told_in=Subquery(teller.values("told_in")))
+    following = Delivery.objects.filter(among("told_in", absorbed))
+    with by_keys():
+        following.update(told_in=Subquery(teller.values("told_in")))
 
 
 def _drop_empty(chunk: Chunk, creator_id: int) -> None:
     """A digest is not mailed to whom it tells nothing: another mail was faster, or all of it was taken back."""
-    told = Delivery.objects.filter(told_in=OuterRef("pk"), grant__revoked_at=None)
-    told = told.filter(grant__release__recalled_at=None)
-    empty = Delivery.objects.of(chunk).filter(~Exists(told), state=State.PLANNED).order_by()
-    ids = list(empty.values_list("pk", flat=True))
-    recipient_cap.give_back(Delivery.objects.filter(pk__in=ids), creator_id=creator_id)
-    Delivery.objects.filter(pk__in=ids).update(state=State.SKIPPED, reason=Reason.MERGED)
+    planned = set(
+        Delivery.objects.of(chunk).filter(state=State.PLANNED).order_by().values_list("pk", flat=True)
+    )
+    with by_keys():
+        told = list(Delivery.objects.filter(among("told_in", planned)).values_list("told_in", "grant_id"))
+    given = still_given(grant_id for _teller, grant_id in told)
+    empty = list(planned.difference(teller for teller, grant_id in told if grant_id in given))
+    recipient_cap.give_back(Delivery.objects.filter(among("pk", empty)), creator_id=creator_id)
+    Delivery.objects.filter(among("pk", empty)).update(state=State.SKIPPED, reason=Reason.MERGED)
 
 
 def _note(elsewhere: Elsewhere, rows: Iterable[tuple[int, int, int]]) -> None:

@@ -1,0 +1,214 @@
+"""Sending and redeeming cost what they are about, whatever the database knows of its tables: here it knows nothing.
+
+With autovacuum off, or before it came round after a first large send, the planner guesses. Each statement is explained
+with its true numbers first, and no step of it may look at more rows than a few for each that the work is about.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, transaction
+from psycopg import errors
+
+from distribution.models import Grant
+from distribution.services import redeem_grant
+from groups.models import Creator, Group
+from messaging import services
+from messaging.mail import Mailing
+from messaging.models import Chunk, Delivery, Message, Preference
+from messaging.providers import Answer, Kind
+from tests.factories import BundleFactory, ReleaseFactory, UserFactory
+from tests.messaging.test_chunks import Script
+
+pytestmark = [pytest.mark.postgres, pytest.mark.django_db]
+
+# Under two releases: a hundred thousand grants and as many deliveries.
+PEOPLE = 50_000
+# What a step of a statement may look at: a few rows for each of a chunk's thousand.
+FEW = 20_000
+# So long a bad plan is watched.
+PATIENCE_MS = 4_000
+
+TABLES = (
+    "accounts_suppression",
+    "distribution_grant",
+    "distribution_release",
+    "groups_contact",
+    "groups_membership",
+    "library_holding",
+    "library_libraryentry",
+    "messaging_chunk",
+    "messaging_delivery",
+    "messaging_message",
+    "messaging_preference",
+    "messaging_recentmail",
+)
+
+
+def looked_at(node: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    """How many rows each step of a plan touched, with its name."""
+    rows = node["Actual Rows"] + sum(
+        node.get(name, 0) for name in ("Rows Removed by Filter", "Rows Removed by Join Filter")
+    )
+    yield int(rows * node["Actual Loops"]), f"{node['Node Type']} {node.get('Relation Name', '')}"
+    for child in node.get("Plans", ()):
+        yield from looked_at(child)
+
+
+class Costly(AssertionError):
+    pass
+
+
+def _explained(sql: str, params: Any) -> Any:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.cursor.execute(f"SET LOCAL statement_timeout = {PATIENCE_MS}")
+        try:
+            cursor.cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {sql}", params)
+        except errors.QueryCanceled as error:
+            raise OperationalError from error
+        [[plan]] = cursor.cursor.fetchall()
+        transaction.set_rollback(True)
+    return plan
+
+
+@contextmanager
+def watched(limit: int = FEW) -> Iterator[list[str]]:
+    """Every statement is carried out twice: explained and undone, then for good. `Costly` if a step is over `limit`."""
+    seen: list[str] = []
+    costly: list[str] = []
+
+    def explain(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        if (
+            sql.startswith(("SELECT", "UPDATE", "INSERT", "DELETE", "WITH"))
+            and "_setting(" not in sql
+            and "set_config" not in sql
+            and not many
+        ):
+            try:
+                plan = _explained(sql, params)
+            except OperationalError:
+                costly.append(f"longer than {PATIENCE_MS} ms: {sql.replace('%s, ', '')}")
+                return execute(sql, params, many, context)
+            plan = json.loads(plan) if isinstance(plan, str) else plan
+            rows, step = max(looked_at(plan[0]["Plan"]))
+            seen.append(f"{rows} {step}: {sql[:200]}")
+            if rows > limit:
+                costly.append(f"{rows} rows at {step}: {sql.replace('%s, ', '')}")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(explain):
+        yield seen
+    if costly:
+        raise Costly("\n\n".join(costly))
+
+
+@pytest.fixture
+def forget() -> Callable[[], None]:
+    def forgotten() -> None:
+        """The database has never looked at any table."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "DELETE FROM pg_statistic WHERE starelid IN (SELECT oid FROM pg_class WHERE relname = ANY(%s))",
+                [list(TABLES)],
+            )
+            cursor.execute(
+                "UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relname = ANY(%s)", [list(TABLES)]
+            )
+
+    return forgotten
+
+
+@pytest.fixture
+def crowd(creator: Creator, hobbyist: Group, now: datetime) -> Group:
+    """A large group."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO groups_contact (creator_id, address_key, name, created_at)"
+            " SELECT %s, 'c' || n || '@example.net', 'Person ' || n, %s FROM generate_series(1, %s) n",
+            [creator.pk, now - timedelta(days=9), PEOPLE],
+        )
+        cursor.execute(
+            "INSERT INTO groups_membership (group_id, contact_id, started_at, recorded_at)"
+            " SELECT %s, id, %s, %s FROM groups_contact WHERE creator_id = %s",
+            [hobbyist.pk, now - timedelta(days=9), now - timedelta(days=9), creator.pk],
+        )
+    return hobbyist
+
+
+@pytest.fixture
+def announce(
+    crowd: Group, confirm: Callable[..., Message], start: Callable[..., Message]
+) -> Callable[[str], Message]:
+    def announced(title: str) -> Message:
+        bundle = BundleFactory.create(creator=crowd.creator)
+        release = ReleaseFactory.create(creator=crowd.creator, title=title, bundles=[bundle], groups=[crowd])
+        message = services.start_message(release)
+        message.subject, message.body = title, "Hi {first_name}, here it is."
+        message.save()
+        return start(confirm(message))
+
+    return announced
+
+
+def test_sending_looks_at_a_chunk_and_not_at_everybody(
+    announce: Callable[[str], Message], forget: Callable[[], None], creator: Creator, now: datetime
+) -> None:
+    older, message = announce("Older"), announce("Newer")
+    # Some of the older one were told in the newer one's mails, and some wait for the digest.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE messaging_delivery told SET state = 'skipped', reason = 'merged', told_in = mail.id"
+            " FROM messaging_delivery mail WHERE mail.message_id = %s AND mail.contact_id = told.contact_id"
+            " AND told.message_id = %s AND told.contact_id %% 2 = 0",
+            [message.pk, older.pk],
+        )
+        cursor.execute(
+            "UPDATE messaging_delivery SET state = 'held', reason = 'weekly' WHERE message_id = %s AND contact_id %% 2 = 1",
+            [older.pk],
+        )
+    Chunk.objects.filter(message=older).update(tally={"held": 500, "skipped": 500}, state="done")
+    Message.objects.filter(pk=older.pk).update(held=PEOPLE // 2)
+    forget()
+    with watched() as seen:
+        chunk = services.open_chunk(owner="x", now=now)
+        assert chunk is not None
+        assert chunk.message_id in (older.pk, message.pk)
+        way = Script([Answer(Kind.LATER, code=451)], wave=500)
+        services.send_chunk(chunk, Mailing(chunk.message), way, clock=lambda: now, stop=lambda: False)
+        contact = Delivery.objects.of(chunk)[3].contact
+        services.set_preference(contact, Preference.Choice.NOTHING, now=now)
+        services.progress(chunk.message, now=now)
+    assert len(way.offered) > 900
+    assert seen
+    _plan_the_digest(older, forget, now)
+    _redeem(message, forget, now)
+
+
+def _plan_the_digest(older: Message, forget: Callable[[], None], now: datetime) -> None:
+    """A digest for tens of thousands is planned, and a chunk of it opened: it asks what each of its mails tells of."""
+    sunday = now + timedelta(days=2)
+    with watched(limit=4 * PEOPLE):
+        [digest] = services.plan_digests(sunday)
+        services.plan_deliveries(digest, now=sunday)
+        services.begin_sending(digest, now=sunday)
+    Chunk.objects.exclude(message=digest).update(state="done")
+    forget()
+    with watched():
+        chunk = services.open_chunk(owner="x", now=sunday)
+        assert chunk is not None
+        assert chunk.message_id == digest
+        way = Script(wave=500)
+        services.send_chunk(chunk, Mailing(chunk.message), way, clock=lambda: sunday, stop=lambda: False)
+    assert len(way.offered) > 900
+
+
+def _redeem(message: Message, forget: Callable[[], None], now: datetime) -> None:
+    grant = Grant.objects.select_related("contact").filter(release=message.release)[0]
+    member = UserFactory.create(email=grant.contact.address_key)
+    forget()
+    with watched(limit=100):
+        assert redeem_grant(grant, user=member, now=now)
