@@ -11,6 +11,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
+from groups.rights import RIGHTS, Right
 from rows.work import Work, WorkQuerySet
 
 
@@ -54,8 +55,6 @@ class Staff(models.Model):
         HELPER = "helper", _("helper")
         VIEWER = "viewer", _("viewer")
 
-    SENDERS: Final = (Role.OWNER, Role.MANAGER)
-
     creator = models.ForeignKey(Creator, on_delete=models.CASCADE, related_name="staff")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="staff_of")
     role = models.CharField(max_length=8, choices=Role, default=Role.OWNER)
@@ -66,10 +65,8 @@ class Staff(models.Model):
     def __str__(self) -> str:
         return f"{self.user} at {self.creator}"
 
-    @property
-    def may_send(self) -> bool:
-        """Whether they may give and tell, and take back what they gave and told."""
-        return self.role in self.SENDERS
+    def may(self, right: Right) -> bool:
+        return right in RIGHTS[self.role]
 
 
 class GroupQuerySet(models.QuerySet["Group"]):

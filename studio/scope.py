@@ -2,20 +2,23 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, TypeVar
 
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
 from django.shortcuts import get_object_or_404, redirect
+from django.urls import URLPattern
 from django.utils import timezone
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from django_htmx.middleware import HtmxDetails
 
 from accounts.models import User
 from groups.models import Creator, Staff
+from groups.rights import Right
 
 P = ParamSpec("P")
+V = TypeVar("V", bound=Callable[..., HttpResponse])
 
 
 class StudioRequest(HttpRequest):
@@ -23,38 +26,66 @@ class StudioRequest(HttpRequest):
 
     user: User
     htmx: HtmxDetails
-    # Whether this person may give and tell in the studio that the page belongs to (P2).
+    # What this person may do in the studio that the page belongs to, for the page to offer no more (P2).
+    may_prepare: bool
     may_send: bool
+    may_run: bool
+
+
+Page = Callable[Concatenate[StudioRequest, Creator, P], HttpResponse]
+SAFE_METHODS = ("GET", "HEAD")
+WHY_NOT = {
+    Right.READ: "",
+    Right.PREPARE: _(
+        "You may look at everything in this studio. Its owner says who may change something, too."
+    ),
+    Right.SEND: _("Only an owner or a manager of this studio may send, stop a send, or take files back."),
+    Right.RUN: _("Only an owner of this studio may change its settings."),
+}
 
 
 def of_creator(
-    view: Callable[Concatenate[StudioRequest, Creator, P], HttpResponse],
-) -> Callable[..., HttpResponse]:
-    """The view gets the creator named in the path, if this person runs it; for anybody else there is no such page."""
+    right: Right, *, to_post: Right | None = None
+) -> Callable[[Page[P]], Callable[..., HttpResponse]]:
+    """The view gets the creator named in the path, if this person has `right` there; others of its staff read why not.
 
-    @wraps(view)
-    def page(request: StudioRequest, slug: str, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
-        runs = Staff.objects.select_related("creator").filter(user=request.user)
-        place = get_object_or_404(runs, creator__slug=slug)
-        request.may_send, creator = place.may_send, place.creator
-        with timezone.override(creator.zone):
-            return view(request, creator, *args, **kwargs)
+    For anybody else there is no such page. What only reads takes no other method than GET and HEAD, unless it says
+    which right `to_post` asks for: a page can be looked at by more people than may change what it shows.
+    """
 
-    return page
+    def decorate(view: Page[P]) -> Callable[..., HttpResponse]:
+        @wraps(view)
+        def page(request: StudioRequest, slug: str, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+            runs = Staff.objects.select_related("creator").filter(user=request.user)
+            place = get_object_or_404(runs, creator__slug=slug)
+            request.may_prepare, request.may_send = place.may(Right.PREPARE), place.may(Right.SEND)
+            request.may_run, creator = place.may(Right.RUN), place.creator
+            reads = request.method in SAFE_METHODS
+            needed = right if reads else to_post or right
+            if not reads and needed == Right.READ:
+                return HttpResponseNotAllowed(SAFE_METHODS)
+            if not place.may(needed):
+                raise PermissionDenied(WHY_NOT[needed])
+            with timezone.override(creator.zone):
+                return view(request, creator, *args, **kwargs)
+
+        return with_right(page, right)
+
+    return decorate
 
 
-def for_senders(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """The view sends, or stops, or takes back: for owners and managers. Others of the studio read why not."""
+def with_right(view: V, right: Right | None) -> V:
+    """The view, known to ask for `right`; None is said of the one page that is nobody's studio."""
+    view.right = right  # type: ignore[attr-defined]
+    return view
 
-    @wraps(view)
-    def guarded(request: StudioRequest, *args: object, **kwargs: object) -> HttpResponse:
-        if not request.may_send:
-            raise PermissionDenied(
-                _("Only an owner or a manager of this studio may send, stop a send, or take files back.")
-            )
-        return view(request, *args, **kwargs)
 
-    return guarded
+def checked(patterns: list[URLPattern]) -> list[URLPattern]:
+    """The addresses of the studio. One whose view names no right stops the start: nothing opens by oversight."""
+    for pattern in patterns:
+        if not hasattr(pattern.callback, "right"):
+            raise ImproperlyConfigured(f"The page {pattern.name} of the studio names no right.")
+    return patterns
 
 
 def post_only(back: str, *names: str) -> Callable[..., Callable[..., HttpResponse]]:

@@ -16,9 +16,10 @@ import json
 import re
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, cast
+from typing import Any, cast
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -32,6 +33,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
 from groups.models import Creator
+from groups.rights import Right
 from library import services, tasks
 from library.kinds import FileRefused
 from library.models import Bundle, Upload, UploadQuerySet
@@ -39,7 +41,6 @@ from library.names import NameRefused
 from library.storage import PartCutShort, PartDamaged, PartOvertaken, StorageDown
 from studio.scope import StudioRequest, of_creator
 
-P = ParamSpec("P")
 DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
 
@@ -59,6 +60,7 @@ REFUSALS = (
 WORTH_A_RETRY = (PartCutShort, PartDamaged, PartOvertaken, StorageDown)
 STATUSES: dict[type[Exception], int] = {
     BadRequest: 400,
+    PermissionDenied: 403,
     services.PartsMissing: 409,
     PartCutShort: 409,
     PartDamaged: 409,
@@ -69,17 +71,13 @@ STATUSES: dict[type[Exception], int] = {
 }
 
 
-def in_json(
-    view: Callable[Concatenate[StudioRequest, Creator, P], HttpResponse],
-) -> Callable[Concatenate[StudioRequest, Creator, P], HttpResponse]:
-    """What the services raise becomes a status and a sentence; only what is worth repeating says so."""
+def in_json(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """What the services and a missing right raise becomes a status and a sentence; what is worth repeating says so."""
 
     @wraps(view)
-    def answered(
-        request: StudioRequest, creator: Creator, /, *args: P.args, **kwargs: P.kwargs
-    ) -> HttpResponse:
+    def answered(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         try:
-            return view(request, creator, *args, **kwargs)
+            return view(request, *args, **kwargs)
         except tuple(STATUSES) as error:
             answer: dict[str, object] = {"error": str(error), "retry": isinstance(error, WORTH_A_RETRY)}
             if isinstance(error, services.PartsMissing):
@@ -90,9 +88,9 @@ def in_json(
     return answered
 
 
-@of_creator
-@require_POST
 @in_json
+@of_creator(Right.PREPARE)
+@require_POST
 def create_upload(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     bundle = get_object_or_404(creator.bundles, pk=pk)
     name, size = _wish(request)
@@ -106,8 +104,8 @@ def create_upload(request: StudioRequest, creator: Creator, pk: int) -> HttpResp
     return JsonResponse(answer, status=201)
 
 
-@of_creator
 @in_json
+@of_creator(Right.PREPARE)
 def put_part(request: StudioRequest, creator: Creator, pk: int, number: int) -> HttpResponse:
     """The body is read as a stream, never as `request.body`: a part is larger than a server should hold."""
     if request.method != "PUT":
@@ -122,9 +120,9 @@ def put_part(request: StudioRequest, creator: Creator, pk: int, number: int) -> 
     return JsonResponse({"number": number})
 
 
-@of_creator
-@require_safe
 @in_json
+@of_creator(Right.PREPARE)
+@require_safe
 def upload_state(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     upload = get_object_or_404(_uploads(creator).select_related("file"), pk=pk)
     answer = {
@@ -136,9 +134,9 @@ def upload_state(request: StudioRequest, creator: Creator, pk: int) -> HttpRespo
     return JsonResponse(answer)
 
 
-@of_creator
-@require_POST
 @in_json
+@of_creator(Right.PREPARE)
+@require_POST
 def complete_upload(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     upload = get_object_or_404(_uploads(creator), pk=pk)
     services.complete_upload(upload, now=timezone.now())
@@ -146,9 +144,9 @@ def complete_upload(request: StudioRequest, creator: Creator, pk: int) -> HttpRe
     return JsonResponse({}, status=202)
 
 
-@of_creator
-@require_POST
 @in_json
+@of_creator(Right.PREPARE)
+@require_POST
 def cancel_upload(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     upload = get_object_or_404(_uploads(creator), pk=pk)
     try:
@@ -164,14 +162,14 @@ def cancel_upload(request: StudioRequest, creator: Creator, pk: int) -> HttpResp
 
 
 @csrf_exempt
-def add_files(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+@of_creator(Right.PREPARE)
+def add_files(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """A form with files. They go to disk as they come: to be said before anybody, CSRF too, reads the form."""
     request.upload_handlers = [TemporaryFileUploadHandler(request)]
-    return _add_files(cast("StudioRequest", request), slug, pk)
+    return _add_files(request, creator, pk)
 
 
 @csrf_protect
-@of_creator
 @require_POST
 def _add_files(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     bundle = get_object_or_404(creator.bundles, pk=pk)

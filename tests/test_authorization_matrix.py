@@ -1,11 +1,12 @@
 """Every address of the site × every role: what each of them gets. An address without a row fails.
 
 The roles: nobody signed in; a *stranger* who runs a creator of their own; the *member* who was given something;
-the *owner* of the creator. The rows are asked by GET, with real objects of the cast; then outsiders try every other
+the *owner* of the creator; and the rest of its staff, who may do less (`test_each_role_of_the_staff…`). The rows are asked by GET, with real objects of the cast; then outsiders try every other
 way in: by POST and PUT, and with somebody else's numbers under their own creator's address. They get 404, as if
 there were nothing, and change nothing.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,22 +17,27 @@ from uuid import uuid4
 import pytest
 from django.apps import apps
 from django.conf import LazySettings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
+from django.http import HttpRequest, HttpResponse
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.urls import URLPattern, URLResolver, get_resolver, path, resolve, reverse
 
 from accounts.models import User
 from config.sign_in_link import make_link
 from distribution.models import Grant, Release
 from distribution.services import fan_out_grants, publish_release
 from distribution.tickets import issue_ticket
-from groups.models import Contact, Creator, Group, Membership
+from groups.models import Contact, Creator, Group, Membership, Staff
+from groups.rights import RIGHTS, Right
 from groups.services import paste_list
 from library.models import Bundle, File, Holding, LibraryEntry
 from library.services import open_upload
 from messaging.models import Chunk, Delivery, Message
 from messaging.services import start_message, start_reminder
 from messaging.tokens import preferences_token, why_token
+from studio import urls as studio_urls
+from studio.scope import checked
 from tests import factories
 
 ClientOf = Callable[[User | None], Client]
@@ -328,6 +334,114 @@ def test_outsiders_change_nothing_by_any_method(
     assert rows_everywhere() == before
 
 
+# What asks for more than to look: for helpers, for managers, for owners. All else in the studio only reads.
+PREPARES = {
+    f"studio:{name}"
+    for name in [
+        "create_group",
+        "rename_group",
+        "archive_group",
+        "add_member",
+        "open_import",
+        "paste_list",
+        "end_membership",
+        "start_again",
+        "choose_columns",
+        "choose_mapping",
+        "apply_import",
+        "create_bundle",
+        "edit_bundle",
+        "set_cover",
+        "archive_bundle",
+        "rename_file",
+        "remove_file",
+        "create_upload",
+        "add_files",
+        "upload_state",
+        "put_part",
+        "complete_upload",
+        "cancel_upload",
+        "start_release",
+        "send_test",
+        "delete_draft",
+    ]
+}
+SENDS = {
+    f"studio:{name}"
+    for name in [
+        "unschedule_release",
+        "take_newest",
+        "recall_release",
+        "give_again",
+        "revoke_grant",
+        "pause_message",
+        "resume_message",
+        "cancel_message",
+        "reschedule_message",
+        "resend",
+        "change_address",
+        "reminder",
+        "confirm_reminder",
+        "check_reminder",
+        "confirm_release",
+        "publish_release",
+    ]
+}
+RUNS = {"studio:set_pace"}
+# Looked at by all, changed by some.
+LOOKED_AT = {"studio:compose": Right.PREPARE, "studio:settings": Right.RUN}
+OF_STAFF = [name for name in ROWS if name.startswith("studio:") and name != "studio:start"]
+METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
+
+
+def right_asked(name: str, method: str) -> Right:
+    for names, right in ((PREPARES, Right.PREPARE), (SENDS, Right.SEND), (RUNS, Right.RUN)):
+        if name in names:
+            return right
+    return LOOKED_AT.get(name, Right.READ) if method not in {"get", "head"} else Right.READ
+
+
+@pytest.mark.parametrize("name", OF_STAFF)
+@pytest.mark.parametrize("role", ["viewer", "helper", "manager", "owner"])
+def test_each_role_of_the_staff_may_do_what_its_rights_say_by_any_method(
+    name: str, role: str, world: dict[str, str | int], client_of: ClientOf, creator: Creator
+) -> None:
+    person = factories.UserFactory.create()
+    Staff.objects.create(creator=creator, user=person, role=role)
+    browser, address = client_of(person), path_of(name, world)
+    before = rows_everywhere()
+    for method in METHODS:
+        right = right_asked(name, method)
+        if right in RIGHTS[role] and right != Right.READ and method not in {"get", "head"}:
+            continue  # What they may do is done in the tests of each page.
+        answer = getattr(browser, method)(address)
+        b"".join(answer)
+        if right not in RIGHTS[role]:
+            assert answer.status_code == 403, f"{method} {name} by {role}"
+            assert rows_everywhere() == before
+        elif method in {"get", "head"}:
+            assert answer.status_code in {ROWS[name].owner, ONLY_POST}, f"{method} {name} by {role}"
+        else:
+            assert answer.status_code == NO_METHOD, f"{method} {name} by {role}"
+
+
+@pytest.mark.parametrize("role", ["viewer", "helper", "manager"])
+@pytest.mark.parametrize("name", [name for name in OF_STAFF if right_asked(name, "get") == Right.READ])
+def test_no_page_offers_what_its_reader_may_not_do(
+    name: str, role: str, world: dict[str, str | int], client_of: ClientOf, creator: Creator
+) -> None:
+    person = factories.UserFactory.create()
+    Staff.objects.create(creator=creator, user=person, role=role)
+    page = client_of(person).get(path_of(name, world)).content.decode()
+    for attribute, address in re.findall(
+        r'(href|action|formaction|data-create|hx-post)="(/studio/[^"?#]*)', page
+    ):
+        found = resolve(address)
+        right = right_asked(found.view_name, "get" if attribute == "href" else "post")
+        if found.view_name in OF_STAFF:
+            assert right in RIGHTS[role], f"{name} offers {address} to a {role}"
+
+
 @pytest.mark.parametrize("name", [name for name in OF_OTHERS if name.startswith("studio:")])
 def test_numbers_of_another_creator_are_unknown_under_the_own_address(
     name: str, world: dict[str, str | int], client_of: ClientOf, stranger: User
@@ -351,3 +465,17 @@ def test_numbers_that_nothing_has_are_unknown(
         follow = method == "get" and name in LEADING_BACK
         answer = getattr(client_of(owner), method)(path_of(name, {**world, thing: number}), follow=follow)
         assert answer.status_code in unknown_to(name, method), f"{method} {name} {number}"
+
+
+def test_a_page_of_the_studio_that_names_no_right_stops_the_start() -> None:
+    def forgotten(request: HttpRequest, slug: str) -> HttpResponse:
+        return HttpResponse("open")
+
+    with pytest.raises(ImproperlyConfigured, match="forgotten"):
+        checked([path("<slug:slug>/forgotten/", forgotten, name="forgotten")])
+
+
+def test_every_page_of_the_studio_names_its_right() -> None:
+    found = {f"studio:{pattern.name}": pattern.callback.right for pattern in studio_urls.urlpatterns}
+    assert found.pop("studio:start") is None
+    assert found == {name: right_asked(name, "get") for name in OF_STAFF}

@@ -6,6 +6,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from groups.models import Creator
+from groups.rights import Right
 from library import services
 from library.models import Bundle
 from library.names import NameRefused
@@ -19,7 +20,7 @@ BUNDLES_A_PAGE = 24
 FILES_A_PAGE = 200
 
 
-@of_creator
+@of_creator(Right.READ)
 def bundles(request: StudioRequest, creator: Creator) -> HttpResponse:
     """Everything there is to give, newest first."""
     archived = "archived" in request.GET
@@ -29,7 +30,7 @@ def bundles(request: StudioRequest, creator: Creator) -> HttpResponse:
     return render(request, "studio/bundles.html", context)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def create_bundle(request: StudioRequest, creator: Creator) -> HttpResponse:
     form = TitleForm(posted(request), instance=Bundle(creator=creator, created_at=timezone.now()))
     if form.is_valid():
@@ -38,7 +39,7 @@ def create_bundle(request: StudioRequest, creator: Creator) -> HttpResponse:
     return render(request, "studio/create_bundle.html", {"creator": creator, "form": form})
 
 
-@of_creator
+@of_creator(Right.READ)
 def bundle(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """A bundle's files, how they come in, and who holds it."""
     bundle = get_object_or_404(creator.bundles, pk=pk)
@@ -58,7 +59,7 @@ def bundle(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     return render(request, "studio/bundle.html", context)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def edit_bundle(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Title, description and licence; htmx asks for the description as it will look."""
     bundle = get_object_or_404(creator.bundles.live(), pk=pk)
@@ -74,7 +75,7 @@ def edit_bundle(request: StudioRequest, creator: Creator, pk: int) -> HttpRespon
     return render(request, "studio/edit_bundle.html", context)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 @post_only("studio:bundle", "pk")
 def set_cover(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     bundle = get_object_or_404(creator.bundles.live(), pk=pk)
@@ -89,7 +90,7 @@ def set_cover(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse
     return redirect("studio:bundle", creator.slug, bundle.pk)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def archive_bundle(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Says who keeps it, and archives it on the second press."""
     bundle = get_object_or_404(creator.bundles.live(), pk=pk)
@@ -101,7 +102,7 @@ def archive_bundle(request: StudioRequest, creator: Creator, pk: int) -> HttpRes
     return render(request, "studio/archive_bundle.html", context)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def rename_file(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     file = get_object_or_404(queries.files_in(creator), pk=pk)
     form = PathForm(posted(request), initial={"path": file.path})
@@ -116,7 +117,7 @@ def rename_file(request: StudioRequest, creator: Creator, pk: int) -> HttpRespon
     return render(request, "studio/rename_file.html", context)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def remove_file(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Says what removing means, and does it on the second press."""
     file = get_object_or_404(queries.files_in(creator), pk=pk)

@@ -9,13 +9,14 @@ from django_htmx.http import HttpResponseClientRefresh, HttpResponseStopPolling,
 
 from distribution.models import Release
 from groups.models import Creator
+from groups.rights import Right
 from messaging import tasks
 from messaging.models import DryRun, Message
 from messaging.services import Outlook, ask_dry_run, outlook
 from messaging.services.reminders import earliest
 from studio import steering, words
 from studio.forms.moments import next_minute
-from studio.scope import StudioRequest, for_senders, of_creator
+from studio.scope import StudioRequest, of_creator
 
 
 def outlook_of(message: Message, *, now: datetime, at: datetime | None = None) -> Outlook:
@@ -26,14 +27,13 @@ def outlook_of(message: Message, *, now: datetime, at: datetime | None = None) -
     return outlook(message, now=now, at=at, run=run)
 
 
-@of_creator
+@of_creator(Right.READ)
 def check(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """How far the counting of a draft is and what it comes to, for htmx. Who opens it comes to the draft's page."""
     return _check(request, creator, pk, Message.Kind.ANNOUNCEMENT)
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 def check_reminder(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """As `check`, of the reminder."""
     return _check(request, creator, pk, Message.Kind.REMINDER)

@@ -19,6 +19,7 @@ from distribution.services import (
     start_release,
 )
 from groups.models import Creator
+from groups.rights import Right
 from library.services import StillUploading
 from messaging.models import Message
 from messaging.services import ConfirmRefused, TestRefused, confirm_message, send_test, start_message
@@ -27,7 +28,7 @@ from messaging.words import PLACEHOLDERS, WordsRefused
 from studio import queries, words
 from studio.forms.moments import next_minute
 from studio.forms.releases import ComposeForm, TimingForm
-from studio.scope import StudioRequest, for_senders, of_creator, post_only, posted, row_number
+from studio.scope import StudioRequest, of_creator, post_only, posted, row_number
 from studio.views.checks import outlook_of
 
 PEOPLE_A_PAGE = 100
@@ -40,7 +41,7 @@ MAIL_POLICY = {
 }
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 @post_only("studio:releases")
 def start_draft(request: StudioRequest, creator: Creator) -> HttpResponse:
     """A new draft, with the bundle in it that was just looked at."""
@@ -50,7 +51,7 @@ def start_draft(request: StudioRequest, creator: Creator) -> HttpResponse:
     return redirect("studio:compose", creator.slug, release.pk)
 
 
-@of_creator
+@of_creator(Right.READ, to_post=Right.PREPARE)
 def compose(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """The draft, saved whenever it is sent; htmx gets only what changed beside the form."""
     message = _message_of(creator, pk)
@@ -63,8 +64,7 @@ def compose(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     return _page(request, creator, message, form, TimingForm(request.POST) if form.is_bound else None)
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 @post_only("studio:compose", "pk")
 def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Saves the draft, then sends or schedules it; or says why not, and what is possible instead."""
@@ -84,8 +84,7 @@ def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     return redirect("studio:release", creator.slug, pk)
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 @post_only("studio:compose", "pk")
 def publish(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Saves the draft, then gives it without a mail, now or at the chosen time."""
@@ -104,7 +103,7 @@ def publish(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     return redirect("studio:release", creator.slug, pk)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 @post_only("studio:compose", "pk")
 def test(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Saves the draft and sends its mail to the person who asks, and to nobody else."""
@@ -121,7 +120,7 @@ def test(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     return redirect("studio:compose", creator.slug, pk)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def delete_draft(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Asks once; what was confirmed is not deleted."""
     release = get_object_or_404(creator.releases, pk=pk, state=Release.State.DRAFT)
@@ -137,7 +136,7 @@ def delete_draft(request: StudioRequest, creator: Creator, pk: int) -> HttpRespo
 
 
 @csp(MAIL_POLICY)  # type: ignore[untyped-decorator]
-@of_creator
+@of_creator(Right.READ)
 def preview(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """The mail alone, for the frame on the page of steps, as one of its readers gets it."""
     message = _message_of(creator, pk)
@@ -147,7 +146,7 @@ def preview(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     return HttpResponse(sample.mail.html)
 
 
-@of_creator
+@of_creator(Right.READ)
 def check_part(request: StudioRequest, creator: Creator, pk: int, part: str) -> HttpResponse:
     """Who is in one part of the check, by name."""
     message = _message_of(creator, pk)

@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 from groups import services
 from groups.imports.values import ValueRefused
 from groups.models import Creator, Group
+from groups.rights import Right
 from groups.services.groups import GroupNameTaken, ImportUnderway, NameMissing, OneLevelOnly
 from studio import queries, words
 from studio.forms.groups import GroupForm, MemberFilter, NameForm
@@ -15,7 +16,7 @@ from studio.scope import StudioRequest, of_creator, posted, row_number
 MEMBERS_A_PAGE = 25
 
 
-@of_creator
+@of_creator(Right.READ)
 def groups(request: StudioRequest, creator: Creator) -> HttpResponse:
     """Every audience, its size, and how often it may still be written to."""
     context = {
@@ -26,7 +27,7 @@ def groups(request: StudioRequest, creator: Creator) -> HttpResponse:
     return render(request, "studio/groups.html", context)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def create_group(request: StudioRequest, creator: Creator) -> HttpResponse:
     """A new main group, or with `?parent=` a sub group of one."""
     parent = None
@@ -47,7 +48,7 @@ def create_group(request: StudioRequest, creator: Creator) -> HttpResponse:
     return render(request, "studio/create_group.html", context)
 
 
-@of_creator
+@of_creator(Right.READ)
 def group(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """A group's people, searchable, and what can be done with them."""
     group = get_object_or_404(creator.groups.live().select_related("parent"), pk=pk)
@@ -68,7 +69,7 @@ def group(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     return render(request, "studio/group.html", context)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def rename_group(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     group = get_object_or_404(creator.groups.live().select_related("parent"), pk=pk)
     form = NameForm(posted(request), initial={"name": group.name})
@@ -84,7 +85,7 @@ def rename_group(request: StudioRequest, creator: Creator, pk: int) -> HttpRespo
     return render(request, "studio/rename_group.html", context)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def archive_group(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Names what archiving ends, in numbers, and does it on the second press."""
     group = get_object_or_404(creator.groups.live().select_related("parent"), pk=pk)

@@ -1,3 +1,5 @@
+from functools import partial
+
 from django.conf import settings
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -7,15 +9,17 @@ from accounts.addresses import AddressRefused
 from distribution.models import Release
 from groups.imports.values import ValueRefused
 from groups.models import Creator
+from groups.rights import Right
 from groups.services import create_creator
 from groups.services.creators import ByInvitationOnly, DetailsMissing, SlugTaken
 from studio import queries, words
 from studio.forms.creators import CreatorForm
-from studio.scope import StudioRequest, of_creator, posted
+from studio.scope import StudioRequest, of_creator, posted, with_right
 
 SHOWN = 5
 
 
+@partial(with_right, right=None)
 def start(request: StudioRequest) -> HttpResponse:
     """The creators somebody runs, and the form to become one where the installation lets them (P2)."""
     creators = list(Creator.objects.run_by(request.user).order_by("name", "id"))
@@ -33,7 +37,7 @@ def start(request: StudioRequest) -> HttpResponse:
     return render(request, "studio/start.html", {**context, "form": form})
 
 
-@of_creator
+@of_creator(Right.READ)
 def home(request: StudioRequest, creator: Creator) -> HttpResponse:
     """What there is to do, what went out, and what may go out next."""
     now = timezone.now()

@@ -9,6 +9,7 @@ from groups import services, tasks
 from groups.imports.formats import FORMATS
 from groups.imports.reading import FileRefused
 from groups.models import Creator, Group, Import
+from groups.rights import Right
 from groups.services.imports import (
     ChoiceRefused,
     ConsentMissing,
@@ -26,7 +27,7 @@ from studio.scope import StudioRequest, of_creator, posted
 ROWS_A_PAGE = 100
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def open_import(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """A file comes in, is recognised, and waits for choices; a bad one is refused in words and not kept."""
     group = _group_of(creator, pk)
@@ -41,7 +42,7 @@ def open_import(request: StudioRequest, creator: Creator, pk: int) -> HttpRespon
     return render(request, "studio/open_import.html", {"creator": creator, "group": group, "form": form})
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def paste_list(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """A pasted list goes the way of a file."""
     group = _group_of(creator, pk)
@@ -56,7 +57,7 @@ def paste_list(request: StudioRequest, creator: Creator, pk: int) -> HttpRespons
     return render(request, "studio/paste_list.html", {"creator": creator, "group": group, "form": form})
 
 
-@of_creator
+@of_creator(Right.READ)
 def import_run(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Where an import stands: its choices, its dry run to be reviewed, the work under way, or what came of it."""
     run = _import_of(creator, pk)
@@ -73,7 +74,7 @@ def import_run(request: StudioRequest, creator: Creator, pk: int) -> HttpRespons
     return render(request, page, context)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def choose_columns(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """The columns are read anew; the choices below them are guessed again."""
     run = _import_of(creator, pk)
@@ -88,7 +89,7 @@ def choose_columns(request: StudioRequest, creator: Creator, pk: int) -> HttpRes
     return _choose(request, creator, run, columns=form)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def choose_mapping(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Who is a member and where each tier goes; then the dry run is asked for."""
     run = _import_of(creator, pk)
@@ -105,7 +106,7 @@ def choose_mapping(request: StudioRequest, creator: Creator, pk: int) -> HttpRes
     return _choose(request, creator, run, mapping=form)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 @require_POST
 def apply_import(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """The reviewed dry run is made true, by a worker."""

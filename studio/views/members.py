@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 
 from groups import services
 from groups.models import Creator, Group
+from groups.rights import Right
 from groups.services import add_contact, start_membership
 from groups.services.memberships import AlreadyInTree, GroupArchived
 from studio import queries, words
@@ -14,7 +15,7 @@ from studio.forms.groups import MemberForm
 from studio.scope import StudioRequest, of_creator, post_only, posted
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def add_member(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Two presses: the first says what the person gains and from where they move, the second adds them."""
     group = get_object_or_404(creator.groups.live().select_related("parent"), pk=pk)
@@ -40,7 +41,7 @@ def add_member(request: StudioRequest, creator: Creator, pk: int) -> HttpRespons
     return render(request, "studio/add_member.html", context)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 def end_membership(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Names what ends and what stays; once ended, the group's page offers to take it back."""
     membership = get_object_or_404(queries.memberships_of(creator), pk=pk)
@@ -56,7 +57,7 @@ def end_membership(request: StudioRequest, creator: Creator, pk: int) -> HttpRes
     return render(request, "studio/end_membership.html", context)
 
 
-@of_creator
+@of_creator(Right.PREPARE)
 @post_only("studio:groups")
 def start_again(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Takes back that a membership ended: a new period begins, the ended one stays on record."""

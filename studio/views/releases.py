@@ -15,11 +15,12 @@ from django_htmx.http import HttpResponseClientRefresh
 from distribution.models import Release
 from distribution.services import AlreadyGiving, take_newest
 from groups.models import Creator
+from groups.rights import Right
 from library.services import StillUploading
 from messaging.models import Message
 from messaging.services import Progress, progress, start_message, unschedule_message
 from studio import queries, steering, words
-from studio.scope import StudioRequest, for_senders, of_creator, post_only
+from studio.scope import StudioRequest, of_creator, post_only
 
 RELEASES_A_PAGE = 20
 PEOPLE_A_PAGE = 50
@@ -41,7 +42,7 @@ class Panel:
     moving: bool
 
 
-@of_creator
+@of_creator(Right.READ)
 def releases(request: StudioRequest, creator: Creator) -> HttpResponse:
     """Drafts, what is scheduled, and what was given, newest first."""
     page = Paginator(creator.releases.all(), RELEASES_A_PAGE).get_page(request.GET.get("page"))
@@ -49,7 +50,7 @@ def releases(request: StudioRequest, creator: Creator) -> HttpResponse:
     return render(request, "studio/releases.html", context)
 
 
-@of_creator
+@of_creator(Right.READ)
 def release(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """A release from its schedule to its numbers; while it moves, htmx asks for the moving part."""
     release = get_object_or_404(creator.releases.select_related("creator"), pk=pk)
@@ -94,8 +95,7 @@ def _panel(message: Message, release: Release, now: datetime) -> Panel:
     )
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 @post_only("studio:release", "pk")
 def unschedule(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Back to a draft, with its slots free, as long as nothing was given."""
@@ -109,8 +109,7 @@ def unschedule(request: StudioRequest, creator: Creator, pk: int) -> HttpRespons
     return redirect("studio:compose", creator.slug, pk)
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 @post_only("studio:release", "pk")
 def take_newest_versions(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """What waits for its time gives the bundles as they are now."""
@@ -125,7 +124,7 @@ def take_newest_versions(request: StudioRequest, creator: Creator, pk: int) -> H
     return redirect("studio:release", creator.slug, pk)
 
 
-@of_creator
+@of_creator(Right.READ)
 def recipients(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """The people of a release by state, searchable."""
     release = get_object_or_404(creator.releases, pk=pk)

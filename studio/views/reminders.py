@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from distribution.models import Release
 from groups.models import Creator
+from groups.rights import Right
 from messaging import tasks
 from messaging.models import Message
 from messaging.services import ConfirmRefused, confirm_message, start_reminder
@@ -20,13 +21,12 @@ from studio import queries, steering
 from studio.forms.moments import next_minute
 from studio.forms.releases import TimingForm
 from studio.forms.sending import ReminderForm
-from studio.scope import StudioRequest, for_senders, of_creator, post_only, posted
+from studio.scope import StudioRequest, of_creator, post_only, posted
 from studio.views.checks import outlook_of
 from studio.views.compose import MAIL_POLICY
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 def reminder(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Its words and its check; nobody is written to before it is sent."""
     release = _release_of(creator, pk)
@@ -45,8 +45,7 @@ def reminder(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     return _page(request, creator, message, form)
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 @post_only("studio:reminder", "pk")
 def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Saves the words, then sends or schedules it; or says why not, and what is possible instead."""
@@ -76,7 +75,7 @@ def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
 
 
 @csp(MAIL_POLICY)  # type: ignore[untyped-decorator]
-@of_creator
+@of_creator(Right.READ)
 def preview(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """The mail alone, for the frame on the page."""
     found = Message.objects.select_related("release__creator").filter(kind=Message.Kind.REMINDER)

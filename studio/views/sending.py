@@ -21,6 +21,7 @@ from distribution.services import (
     start_release,
 )
 from groups.models import Creator, Group
+from groups.rights import Right
 from library.models import Bundle
 from messaging import tasks as telling
 from messaging.models import Message
@@ -37,13 +38,12 @@ from messaging.services import (
 from studio import queries, steering
 from studio.forms.moments import next_minute
 from studio.forms.sending import RecallForm, RescheduleForm
-from studio.scope import StudioRequest, for_senders, of_creator, post_only, posted
+from studio.scope import StudioRequest, of_creator, post_only, posted
 
 OPEN = [Message.State.CONFIRMED, Message.State.RUNNING, Message.State.PAUSED]
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 @post_only("studio:release", "pk")
 def pause(request: StudioRequest, creator: Creator, pk: int, number: int) -> HttpResponse:
     """Nothing more goes out than what is in flight, until it is resumed."""
@@ -51,8 +51,7 @@ def pause(request: StudioRequest, creator: Creator, pk: int, number: int) -> Htt
     return _steer(request, _message_of(creator, pk, number), pause_message, done)
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 @post_only("studio:release", "pk")
 def resume(request: StudioRequest, creator: Creator, pk: int, number: int) -> HttpResponse:
     """It goes on where it stopped."""
@@ -62,8 +61,7 @@ def resume(request: StudioRequest, creator: Creator, pk: int, number: int) -> Ht
     return answer
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 def cancel(request: StudioRequest, creator: Creator, pk: int, number: int) -> HttpResponse:
     """Says how many were told and how many will not be, then stops it for good."""
     message = _message_of(creator, pk, number)
@@ -77,8 +75,7 @@ def cancel(request: StudioRequest, creator: Creator, pk: int, number: int) -> Ht
     return render(request, "studio/cancel_message.html", context)
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 def reschedule(request: StudioRequest, creator: Creator, pk: int, number: int) -> HttpResponse:
     """Another day and time for what is scheduled; refused, it says when it could go."""
     message = _message_of(creator, pk, number)
@@ -109,8 +106,7 @@ def reschedule(request: StudioRequest, creator: Creator, pk: int, number: int) -
     return render(request, "studio/reschedule_message.html", context)
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 def recall(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Says what is lost, asks why and for a word, then takes the release back from everybody."""
     release = get_object_or_404(creator.releases.select_related("creator"), pk=pk)
@@ -143,8 +139,7 @@ def recall(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     return render(request, "studio/recall_release.html", context)
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 @post_only("studio:release", "pk")
 def give_again(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """A new draft with the bundles and the groups of a recalled release: the way back."""
@@ -159,8 +154,7 @@ def give_again(request: StudioRequest, creator: Creator, pk: int) -> HttpRespons
     return redirect("studio:compose", creator.slug, draft.pk)
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 def revoke(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Asks once, then takes one person's files back."""
     grants = Grant.objects.select_related("release", "contact").filter(release__creator=creator)

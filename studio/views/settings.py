@@ -5,6 +5,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from groups.models import Creator
+from groups.rights import Right
 from messaging.throttle import AboveCeiling, set_chosen
 from studio import queries
 from studio.forms.creators import ProfileForm
@@ -12,7 +13,7 @@ from studio.forms.settings import PaceForm
 from studio.scope import StudioRequest, of_creator, posted
 
 
-@of_creator
+@of_creator(Right.READ, to_post=Right.RUN)
 def settings(request: StudioRequest, creator: Creator) -> HttpResponse:
     """What members see of a creator, and how often each group is written to."""
     form = ProfileForm(posted(request), instance=creator)
@@ -26,7 +27,7 @@ def settings(request: StudioRequest, creator: Creator) -> HttpResponse:
     return render(request, "studio/settings.html", context)
 
 
-@of_creator
+@of_creator(Right.RUN)
 def set_pace(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Fewer messages for a group than the ceiling allows; raising the ceiling is an admin's."""
     group = get_object_or_404(creator.groups.live().select_related("parent"), pk=pk)

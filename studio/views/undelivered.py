@@ -14,6 +14,7 @@ from accounts.addresses import AddressRefused
 from distribution.models import Release
 from distribution.services import settle_waiting
 from groups.models import Creator
+from groups.rights import Right
 from groups.services import AddressSuppressed, AddressTaken, change_address
 from messaging import tasks
 from messaging.models import Delivery, Message
@@ -21,7 +22,7 @@ from messaging.services import CannotSteer, deliveries_in, progress, readdress, 
 from messaging.services.digests import last_moment
 from studio import queries, steering
 from studio.forms.sending import AddressForm
-from studio.scope import StudioRequest, for_senders, of_creator, post_only, posted, row_number
+from studio.scope import StudioRequest, of_creator, post_only, posted, row_number
 
 A_PAGE = 50
 # In one press; with more it is pressed again.
@@ -30,7 +31,7 @@ MOST_AT_ONCE = 5_000
 ANSWER_COMES = timedelta(hours=24)
 
 
-@of_creator
+@of_creator(Right.READ)
 def undelivered(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """The people of one message whom its mail did not reach, one state at a time."""
     release = get_object_or_404(creator.releases.select_related("creator"), pk=pk)
@@ -66,8 +67,7 @@ def undelivered(request: StudioRequest, creator: Creator, pk: int) -> HttpRespon
     return render(request, "studio/undelivered.html", context)
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 @post_only("studio:undelivered", "pk")
 def resend_mails(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """The ticked, or everybody in the state, are written to once more."""
@@ -100,8 +100,7 @@ def resend_mails(request: StudioRequest, creator: Creator, pk: int) -> HttpRespo
     return redirect(back)
 
 
-@of_creator
-@for_senders
+@of_creator(Right.SEND)
 def change_address_of(request: StudioRequest, creator: Creator, pk: int, number: int) -> HttpResponse:
     """Asks where somebody is written to from now on; the mail that did not reach them goes there."""
     release = get_object_or_404(creator.releases, pk=pk)
