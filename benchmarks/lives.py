@@ -184,7 +184,12 @@ def _bundle(creator: Creator, number: int, at: datetime) -> Bundle:
     for name in range(3):
         key = f"{creator.pk:08}{number:08}{name:08}"
         blob = Blob.objects.create(
-            creator=creator, sha256=key.rjust(64, "0"), size=1_000_000, storage_key=key, created_at=at
+            creator=creator,
+            sha256=key.rjust(64, "0"),
+            crc32=0,
+            size=1_000_000,
+            storage_key=key,
+            created_at=at,
         )
         File.objects.create(
             version=version, blob=blob, path=f"{name}.stl", path_key=f"{name}.stl", kind="stl", added_at=at

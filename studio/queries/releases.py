@@ -24,7 +24,7 @@ MOST_CHOICES = 100
 MOST_READERS = 25
 # What the mail system took, whatever was heard of it since.
 MAILED = ("accepted", "delivered", "bounced", "complained")
-LOOKED_AT = 2_000
+LOOKED_AT = 1_000
 
 
 def bundle_choices(creator: Creator, chosen: set[str]) -> list[tuple[BundleCard, bool]]:
