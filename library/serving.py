@@ -49,6 +49,8 @@ def serve_file(request: HttpRequest, file: File) -> HttpResponseBase:
         return _private(HttpResponseRedirect(link))
     etag = f'"{file.blob.sha256}"'
     if settings.X_ACCEL_PREFIX and isinstance(store, DiskStorage):
+        if etag in parse_etags(request.headers.get("If-None-Match", "")):
+            return _private(HttpResponse(status=304, headers={"ETag": etag}))
         # nginx reads the range from the request, holds it against our validator, and sets the length itself.
         headers |= {
             "ETag": etag,
