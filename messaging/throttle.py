@@ -24,6 +24,8 @@ from django.utils.translation import ngettext
 from accounts.models import User
 from accounts.services import record
 from groups.models import Creator, Group, Membership
+from groups.rights import Right
+from groups.services.staff import require_right
 from messaging.models import Cadence, Message, SendSlot
 
 WEEK = timedelta(days=7)
@@ -226,6 +228,7 @@ def set_chosen(group: Group, *, week: int, month: int, by: User, now: datetime) 
 
     Slots reserved already stay. Twice: a second line in the log. Raises `AboveCeiling`.
     """
+    require_right(by, Right.RUN, creator_id=group.creator_id)
     _locked_caps([group])
     cadence = Cadence.objects.get(group=group)
     if not (1 <= week <= cadence.ceiling_week and 1 <= month <= cadence.ceiling_month):

@@ -4,18 +4,18 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern
 from django.utils import timezone
-from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from django_htmx.middleware import HtmxDetails
 
 from accounts.models import User
 from groups.models import Creator, Staff
 from groups.rights import Right
+from groups.services.staff import WHY_NOT, NotYours
 
 P = ParamSpec("P")
 V = TypeVar("V", bound=Callable[..., HttpResponse])
@@ -34,14 +34,6 @@ class StudioRequest(HttpRequest):
 
 Page = Callable[Concatenate[StudioRequest, Creator, P], HttpResponse]
 SAFE_METHODS = ("GET", "HEAD")
-WHY_NOT = {
-    Right.READ: "",
-    Right.PREPARE: _(
-        "You may look at everything in this studio. Its owner says who may change something, too."
-    ),
-    Right.SEND: _("Only an owner or a manager of this studio may send, stop a send, or take files back."),
-    Right.RUN: _("Only an owner of this studio may change its settings."),
-}
 
 
 def of_creator(
@@ -65,7 +57,7 @@ def of_creator(
             if not reads and needed == Right.READ:
                 return HttpResponseNotAllowed(SAFE_METHODS)
             if not place.may(needed):
-                raise PermissionDenied(WHY_NOT[needed])
+                raise NotYours(WHY_NOT[needed])
             with timezone.override(creator.zone):
                 return view(request, creator, *args, **kwargs)
 

@@ -11,6 +11,8 @@ from accounts.services import record
 from distribution.models import Grant, Release
 from distribution.services.releases import ReleaseRefused
 from groups.models import Contact
+from groups.rights import Right
+from groups.services.staff import require_right
 from library.services import end_holdings
 from rows.clock import db_now
 from rows.lease import end_lease, take_lease
@@ -39,6 +41,7 @@ def recall_release(release: Release, *, because: str, by: User, now: datetime) -
     the rest by `take_back_release`. Returns whether this call recalled it; twice: False, nothing changes.
     Raises `NotGiven` for a draft and for what waits for its time: that is taken back to a draft.
     """
+    require_right(by, Right.SEND, creator_id=release.creator_id)
     with transaction.atomic():
         # Here we wait for whoever redeems it now and for the page being given: what they wrote is then there to end.
         given = Release.objects.filter(
@@ -94,6 +97,7 @@ def revoke_grant(grant: Grant, *, by: User, now: datetime) -> bool:
     An account that another of the creator's contacts was granted the same release for keeps it by that one.
     Returns whether this call revoked it; twice: False, nothing changes.
     """
+    require_right(by, Right.SEND, creator_id=grant.release.creator_id)
     with transaction.atomic():
         # Whoever redeems it holds the contact, too: they come before or after us.
         contact = Contact.objects.select_for_update(no_key=True).get(pk=grant.contact_id)

@@ -10,6 +10,8 @@ from accounts.models import User
 from accounts.services import record
 from distribution.models import Release, ReleaseAudience, ReleaseItem
 from groups.models import Creator, Group
+from groups.rights import Right
+from groups.services.staff import require_right
 from library.models import Bundle
 from library.services import NothingToSeal, seal_version
 
@@ -74,6 +76,7 @@ def confirm_release(release: Release, *, publish_at: datetime, by: User, now: da
     Raises `NotApproved`, `NothingAttached`, `NobodyChosen`, `AlreadyConfirmed` and what `seal_version` raises
     beside `NothingToSeal`; then nothing has changed.
     """
+    require_right(by, Right.SEND, creator_id=release.creator_id)
     with transaction.atomic():
         ours = Release.objects.filter(pk=release.pk, state=Release.State.DRAFT)
         if not ours.update(state=Release.State.CONFIRMED, publish_at=max(publish_at, now)):
@@ -130,6 +133,7 @@ def take_newest(release: Release, *, by: User, now: datetime) -> bool:
     Returns whether that is anything else than before; twice: False. Raises `AlreadyGiving` unless it still waits for
     its time, and `library.services.StillUploading`; then nothing has changed.
     """
+    require_right(by, Right.SEND, creator_id=release.creator_id)
     with transaction.atomic():
         # The worker that begins to give it waits here, or we find that it was first.
         waiting = Release.objects.select_for_update(no_key=True).filter(pk=release.pk)

@@ -14,6 +14,8 @@ from accounts.models import Suppression, User
 from accounts.services import post_letter, record
 from groups.imports.values import read_name
 from groups.models import Contact, Creator
+from groups.rights import Right
+from groups.services.staff import require_right
 
 
 class AddressSuppressed(ValueError):
@@ -62,6 +64,7 @@ def change_address(contact: Contact, address: str, *, by: User, now: datetime) -
     address: that one is theirs then, and the one before is told. Returns whether anything changed; twice: False.
     Raises `AddressRefused`, `AddressSuppressed` and `AddressTaken`; then nothing has changed.
     """
+    require_right(by, Right.PREPARE, creator_id=contact.creator_id)
     key = address_key(address)
     if key in own_addresses(contact.creator):
         raise AddressRefused(

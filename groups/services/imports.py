@@ -31,8 +31,10 @@ from groups.imports.people import Survey, find_indexes, survey_rows
 from groups.imports.reading import BadRow, FileRefused, Layout, Row, look_at, read_rows
 from groups.imports.values import shown
 from groups.models import Group, Import, ImportRow
+from groups.rights import Right
 from groups.services.judging import gone_memberships, live_memberships, name_rows, unread_rows
 from groups.services.memberships import GroupArchived
+from groups.services.staff import require_right
 
 LARGEST_FILE = 256 * 1024**2
 
@@ -102,6 +104,7 @@ def open_import(group: Group, file: "File[bytes]", *, by: User, now: datetime) -
     this main group and format is chosen again. Twice: two imports; the second finds nothing to change.
     Raises `FileRefused` and `GroupArchived`; then nothing is kept.
     """
+    require_right(by, Right.PREPARE, creator_id=group.creator_id)
     if group.archived_at:
         raise GroupArchived(_("%(group)s is archived; nobody can be added to it.") % {"group": group})
     if file.size > LARGEST_FILE:
@@ -203,6 +206,7 @@ def request_apply(
     group's name where `Summary.asks_for_word`. Twice: nothing more happens.
     Raises `NotChecked`, `ConsentMissing`, `OlderThanLast`, `WordMissing`, `ImportRunning`; nothing is changed then.
     """
+    require_right(by, Right.PREPARE, creator_id=import_run.group.creator_id)
     import_run.refresh_from_db()
     if import_run.state in {Import.State.APPLYING, Import.State.DONE}:
         return

@@ -16,6 +16,8 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from groups.rights import Right
+from groups.services.staff import require_right
 from library.kinds import FileRefused, Finding, ProgramRefused, identify
 from library.models import Blob, Bundle, File, Upload, UploadPart
 from library.names import safe_path, shown
@@ -79,6 +81,7 @@ def open_upload(bundle: Bundle, path: str, size: int, *, by: User, now: datetime
     Twice: two uploads; whichever is verified last is the file. Raises NameRefused, NameTaken, SizeRefused,
     FileRefused, BundleArchived, QuotaReached; then nothing was written. Raises StorageDown; then it is cancelled already.
     """
+    require_right(by, Right.PREPARE, creator_id=bundle.creator_id)
     path = safe_path(path)
     if bundle.archived_at:
         raise BundleArchived

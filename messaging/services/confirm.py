@@ -12,6 +12,8 @@ from accounts.models import User
 from distribution.audience import in_pieces
 from distribution.models import Release
 from distribution.services import ReleaseRefused, confirm_release, unschedule_release
+from groups.rights import Right
+from groups.services.staff import require_right
 from library.services import StillUploading
 from messaging import throttle
 from messaging.contents import versions_of
@@ -50,6 +52,7 @@ def confirm_message(
     `request_id` comes with the form: whoever posts it again gets the message it confirmed, and nothing happens.
     One short transaction; everything is refused before it is written. Raises `ConfirmRefused`.
     """
+    require_right(by, Right.SEND, creator_id=message.release.creator_id)
     with transaction.atomic():
         # Of many confirming at once the others wait here, and then see what the first one did.
         draft = Message.objects.select_for_update(no_key=True, of=("self",)).select_related(

@@ -8,6 +8,8 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from accounts.services import record
 from distribution.services import reschedule_release
+from groups.rights import Right
+from groups.services.staff import require_right
 from messaging import throttle
 from messaging.models import Message
 from messaging.services.confirm import FARTHEST
@@ -28,6 +30,7 @@ def reschedule_message(message: Message, *, due_at: datetime, by: User, now: dat
     `TooSoon`, which names the next possible time, `NotReady`, `TooEarly`, `NotScheduled`, and
     `distribution.services.AlreadyGiving` once a worker has begun to give the release.
     """
+    require_right(by, Right.SEND, creator_id=message.release.creator_id)
     with transaction.atomic():
         scheduled = Message.objects.select_for_update(no_key=True, of=("self",)).select_related("release")
         message = scheduled.get(pk=message.pk)

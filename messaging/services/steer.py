@@ -10,6 +10,8 @@ from django.utils.translation import gettext as _
 
 from accounts.models import Suppression, User
 from accounts.services import record
+from groups.rights import Right
+from groups.services.staff import require_right
 from messaging import recipient_cap, throttle
 from messaging.models import Chunk, Delivery, Message
 from messaging.services.chunks import take_over
@@ -37,6 +39,7 @@ def pause_message(message: Message, *, by: User, now: datetime) -> None:
 
     Twice: nothing changes. Raises `CannotSteer` when there is nothing left to pause.
     """
+    require_right(by, Right.SEND, creator_id=message.release.creator_id)
     with transaction.atomic():
         locked = _locked(message)
         if locked.state == Message.State.PAUSED:
@@ -48,6 +51,7 @@ def pause_message(message: Message, *, by: User, now: datetime) -> None:
 
 def resume_message(message: Message, *, by: User, now: datetime) -> None:
     """A paused `message` goes on where it stopped. Twice: nothing changes. Raises `CannotSteer` if it is cancelled."""
+    require_right(by, Right.SEND, creator_id=message.release.creator_id)
     with transaction.atomic():
         locked = _locked(message)
         if locked.state == Message.State.CANCELLED:
@@ -67,6 +71,7 @@ def cancel_message(message: Message, *, by: User | None, now: datetime) -> None:
     Its slots are given back if nothing was offered. The deliveries follow by `clear_cancelled`. Twice: nothing
     changes. Raises `CannotSteer` when it is sent already, or still a draft.
     """
+    require_right(by, Right.SEND, creator_id=message.release.creator_id)
     with transaction.atomic():
         locked = _locked(message)
         if locked.state == Message.State.CANCELLED:
@@ -121,6 +126,7 @@ def resend(deliveries: QuerySet[Delivery], *, message: Message, by: User, now: d
     another address by now is written to there. The recipient's cap was charged the first time. Returns how many. Twice: 0. Raises `CannotSteer` for a message that
     was cancelled or whose release was recalled.
     """
+    require_right(by, Right.SEND, creator_id=message.release.creator_id)
     with transaction.atomic():
         locked = _locked(message)
         if locked.state not in {Message.State.DONE, Message.State.RUNNING} or locked.release.recalled_at:
