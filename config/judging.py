@@ -337,6 +337,8 @@ JUDGES: dict[str, Judge] = {
     "UNAPPROVED_UPLOADS": whole(1, 1000),
     "UNAPPROVED_BYTES": whole(1, 50 * 1024**4),
     "UNAPPROVED_COVERS": whole(1, 100),
+    "UNAPPROVED_IMPORTS": whole(1, 1000),
+    "UNAPPROVED_ROWS": whole(1, 4_000_000),
     "LOG_LEVEL": choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     "LOG_FORMAT": choice("json", "line"),
 }

@@ -324,6 +324,9 @@ UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", default=20 * 1024**3)
 UNAPPROVED_UPLOADS = env.int("UNAPPROVED_UPLOADS", default=6)
 UNAPPROVED_BYTES = env.int("UNAPPROVED_BYTES", default=2 * 1024**3)
 UNAPPROVED_COVERS = env.int("UNAPPROVED_COVERS", default=1)
+# And lists of people kept at a time, and rows of each.
+UNAPPROVED_IMPORTS = env.int("UNAPPROVED_IMPORTS", default=20)
+UNAPPROVED_ROWS = env.int("UNAPPROVED_ROWS", default=10_000)
 _private_files: dict[str, Any] = {
     "BACKEND": "django.core.files.storage.FileSystemStorage",
     "OPTIONS": {"location": str(MEDIA_ROOT / "private")},

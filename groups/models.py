@@ -228,6 +228,10 @@ class ImportQuerySet(WorkQuerySet["Import"]):
         """Those a worker has to bring on."""
         return self.filter(state__in=[Import.State.CHECKING, Import.State.APPLYING])
 
+    def kept(self) -> Self:
+        """Those whose file and rows are still there."""
+        return self.exclude(stored_as="")
+
 
 class Import(Work):
     """One file of members for one main group: recognised, checked (the dry run), then applied in pages."""
@@ -243,8 +247,8 @@ class Import(Work):
     group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="imports")
     by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     file_name = models.CharField(max_length=200)
-    # The name in the default storage.
-    stored_as = models.CharField(max_length=200)
+    # The name in the default storage; empty once file and rows are forgotten.
+    stored_as = models.CharField(max_length=200, blank=True)
     # A key of groups.imports.formats.FORMATS.
     format = models.CharField(max_length=20)
     # How the bytes are read (groups.imports.reading.Layout), found once.
@@ -283,6 +287,8 @@ class Import(Work):
                 condition=Q(state__in=["checking", "applying"]),
                 name="import_underway",
             ),
+            # Read by whoever forgets old ones.
+            models.Index(fields=["created_at"], condition=~Q(stored_as=""), name="import_kept"),
         ]
 
     def __str__(self) -> str:

@@ -30,8 +30,14 @@ IMPORTING = Sweep(
 
 @shared_task
 def sweep() -> None:
-    """Every 15 seconds, and whenever an import is asked for: bring on those that no worker holds, count who belongs."""
+    """Every 15 seconds, and whenever an import is asked for: bring on those that no worker holds, forget old ones, count
+    who belongs.
+    """
     IMPORTING.run()
+    try:
+        services.forget_old_imports(now=timezone.now())
+    except Exception:
+        log.exception("old imports could not be forgotten")
     for group_id in sizes.groups_to_count(timezone.now()):
         try:
             sizes.count_people(group_id, now=timezone.now())

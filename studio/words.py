@@ -126,6 +126,26 @@ def of_importing(gains: Sequence[Joining]) -> list[str]:
     return sentences or [_("Nobody joins a group by this list, so nobody gains anything.")]
 
 
+# Where somebody goes whose row has a tier, by the kind of the group.
+OF_TIERS = {
+    Group.Kind.PATRONS: gettext_lazy(
+        "A patron goes into the group of their tier, and nowhere else: there they receive what you share with that tier and with the main group."
+    ),
+    Group.Kind.TRIBERS: gettext_lazy(
+        "A triber goes into the group of their tier, and nowhere else: there they receive what you share with that tier and with the main group."
+    ),
+    Group.Kind.PIONEERS: gettext_lazy(
+        "A pioneer goes into the group of their tier, and nowhere else: there they receive what you share with that tier and with the main group."
+    ),
+    Group.Kind.BACKERS: gettext_lazy(
+        "A backer goes into the group of their reward, and nowhere else: there they receive what you share with that reward and with the main group."
+    ),
+    Group.Kind.OTHER: gettext_lazy(
+        "A person goes into the group of their tier, and nowhere else: there they receive what you share with that tier and with the main group."
+    ),
+}
+
+
 PART_NAMES = {
     "new": gettext_lazy("New"),
     "changed": gettext_lazy("Changed"),

@@ -11,8 +11,10 @@ from groups.services.contacts import (
     change_address,
 )
 from groups.services.creators import approve_creator, create_creator, pause_creator, resume_creator
+from groups.services.forgetting import forget_old_imports
 from groups.services.groups import archive_group, create_group, rename_group, who_gains_what
 from groups.services.imports import (
+    add_sub_groups,
     choose_columns,
     choose_mapping,
     open_import,
@@ -29,6 +31,7 @@ __all__ = [
     "AddressSuppressed",
     "AddressTaken",
     "add_contact",
+    "add_sub_groups",
     "apply_import",
     "approve_creator",
     "archive_group",
@@ -41,6 +44,7 @@ __all__ = [
     "create_creator",
     "create_group",
     "end_membership",
+    "forget_old_imports",
     "give_up_import",
     "gone_memberships",
     "live_memberships",

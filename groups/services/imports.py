@@ -29,11 +29,13 @@ from groups.imports.mail import find_mail_column
 from groups.imports.mapping import Mapping
 from groups.imports.people import Survey, find_indexes, survey_rows
 from groups.imports.reading import BadRow, FileRefused, Layout, Row, look_at, read_rows
-from groups.imports.values import shown
+from groups.imports.values import ValueRefused, shown
 from groups.models import Group, Import, ImportRow
 from groups.rights import Right
+from groups.services.groups import GroupNameTaken, NameMissing, OneLevelOnly, create_group
 from groups.services.judging import gone_memberships, live_memberships, name_rows, unread_rows
-from groups.services.memberships import GroupArchived
+from groups.services.memberships import GroupArchived, lock_tree
+from groups.services.quotas import hold_room_for_import, refuse_large
 from groups.services.staff import require_right
 
 LARGEST_FILE = 256 * 1024**2
@@ -109,31 +111,30 @@ def open_import(group: Group, file: "File[bytes]", *, by: User, now: datetime) -
         raise GroupArchived(_("%(group)s is archived; nobody can be added to it.") % {"group": group})
     if file.size > LARGEST_FILE:
         raise FileRefused(_("This file is larger than 256 MB. Split it, or leave out columns."))
+    refuse_large(group.creator, size=file.size)
     layout = look_at(file)
     form = recognise(layout.columns)
     last = Import.objects.filter(group=group.main, format=form.key, state=Import.State.DONE).last()
     remembered = Mapping.from_json(last.mapping) if last else None
-    columns = suggest_columns(layout.columns, form, address=layout.address_column)
-    if remembered and set(remembered.columns.values()) <= set(layout.columns):
-        columns = dict(remembered.columns)
-    about_mail = find_mail_column(layout.columns)
-    if about_mail and Field.MAIL in form.fields:
-        columns.setdefault(Field.MAIL, about_mail)
+    columns = _guess_columns(layout, form, remembered)
     survey = survey_rows(read_rows(file, layout), find_indexes(columns, layout), form)
+    refuse_large(group.creator, rows=survey.rows)
     file.seek(0)
     stored_as = default_storage.save(f"imports/{group.creator_id}/{secrets.token_urlsafe(16)}.csv", file)
     try:
-        return Import.objects.create(
-            group=group.main,
-            by=by,
-            file_name=shown(file.name or "")[:200],
-            stored_as=stored_as,
-            format=form.key,
-            layout=layout.as_json(),
-            survey=survey.as_json(),
-            mapping=_guess_mapping(group, form, columns, survey, remembered).as_json(),
-            created_at=now,
-        )
+        with transaction.atomic():
+            hold_room_for_import(group.creator_id)
+            return Import.objects.create(
+                group=group.main,
+                by=by,
+                file_name=shown(file.name or "")[:200],
+                stored_as=stored_as,
+                format=form.key,
+                layout=layout.as_json(),
+                survey=survey.as_json(),
+                mapping=_guess_mapping(group, form, columns, survey, remembered).as_json(),
+                created_at=now,
+            )
     except BaseException:
         default_storage.delete(stored_as)
         raise
@@ -160,6 +161,8 @@ def choose_columns(import_run: Import, columns: Dict[Field, str]) -> None:
 
     Twice: the same. Raises `ChoiceRefused` for a column the file has not, `NotChecked` once it is being applied.
     """
+    if not import_run.stored_as:
+        raise NotChecked(_("This list is not kept any more. Upload it again."))
     layout, form = Layout.from_json(import_run.layout), FORMATS[import_run.format]
     chosen = {field: column for field, column in columns.items() if column}
     if Field.ADDRESS not in chosen:
@@ -195,6 +198,30 @@ def choose_mapping(
         as_of=min(as_of, now) if as_of else None,
         counts={},
     )
+
+
+def add_sub_groups(import_run: Import, tiers: Dict[str, str], *, now: datetime) -> dict[str, int]:
+    """A sub group for each of `tiers` (as compared → as written); returns where each goes. All of them or none.
+
+    Twice: those that are there. Raises `ChoiceRefused` for a name that no group can have or for an archived group, and
+    `NotChecked` once it is being applied.
+    """
+    with transaction.atomic():
+        lock_tree(import_run.group)
+        choosing = [Import.State.OPENED, Import.State.CHECKING, Import.State.CHECKED]
+        if not Import.objects.filter(pk=import_run.pk, state__in=choosing).exists():
+            raise NotChecked(_("This import is being applied already; its choices are made."))
+        parent = Group.objects.get(pk=import_run.group_id)
+        found = {plain(group.name): group.pk for group in parent.sub_groups.live()}
+        for tier, written in tiers.items():
+            if tier not in found:
+                try:
+                    made = create_group(parent.creator, name=written, kind="", parent=parent, now=now)
+                except (OneLevelOnly, NameMissing, GroupNameTaken, ValueRefused) as refused:
+                    sentence = _("No sub group can be made of “%(tier)s”. %(why)s")
+                    raise ChoiceRefused(sentence % {"tier": shown(written), "why": refused}) from None
+                found[tier] = made.pk
+    return {tier: found[tier] for tier in tiers}
 
 
 def request_apply(
@@ -256,6 +283,17 @@ def summarise(import_run: Import) -> Summary:
         unread=counts.get("unread", 0),
         opted_out=counts.get("opted_out", 0),
     )
+
+
+def _guess_columns(layout: Layout, form: Format, remembered: Mapping | None) -> dict[Field, str]:
+    """As the last time, or by the headings; what says *do not write* is read whatever was chosen then."""
+    columns = suggest_columns(layout.columns, form, address=layout.address_column)
+    if remembered and set(remembered.columns.values()) <= set(layout.columns):
+        columns = dict(remembered.columns)
+    about_mail = find_mail_column(layout.columns)
+    if about_mail and Field.MAIL in form.fields:
+        columns.setdefault(Field.MAIL, about_mail)
+    return columns
 
 
 def _guess_mapping(

@@ -30,8 +30,13 @@ FIELD_NAMES = {
 }
 
 
-# The tier that goes nowhere.
-SKIP = "skip"
+# The tier that goes nowhere, and the one that gets a sub group of its own.
+SKIP, OWN = "skip", "own"
+# The button that gives one to every tier that has no group.
+ALL_OWN = "all_own"
+
+
+_OWN = gettext_lazy("Make a sub group of this tier")
 
 
 class FileForm(forms.Form):
@@ -96,10 +101,11 @@ class MappingForm(forms.Form):
         groups = [(str(group.pk), str(group)) for group in live]
         groups.sort(key=lambda choice: choice[0] != str(import_run.group_id))
         self.tiers = [(f"tier-{number}", plain(tier)) for number, tier in enumerate(survey.tiers)]
+        self.written = {plain(tier): tier for tier in reversed(list(survey.tiers))}
         for (name, tier), (written, people) in zip(self.tiers, survey.tiers.items(), strict=True):
             self.fields[name] = forms.ChoiceField(
                 label=_with_number(written or _("No tier"), people),
-                choices=[(SKIP, _("Skip these people")), *groups],
+                choices=[(SKIP, _("Skip these people")), *([(OWN, _OWN)] if tier else []), *groups],
                 initial=str(self.mapping.tiers.get(tier, SKIP)),
             )
         if not self.tiers:
@@ -116,9 +122,24 @@ class MappingForm(forms.Form):
         )
 
     @property
+    def own(self) -> dict[str, str]:
+        """The tiers that get a sub group of their own, each with its name as the file writes it."""
+        wanted = {OWN, SKIP} if ALL_OWN in self.data else {OWN}
+        return {
+            tier: self.written[tier]
+            for name, tier in self.tiers
+            if tier and self.cleaned_data[name] in wanted
+        }
+
+    @property
+    def without_group(self) -> int:
+        """How many tiers go nowhere as it is proposed."""
+        return sum(1 for _name, tier in self.tiers if tier and tier not in self.mapping.tiers)
+
+    @property
     def chosen(self) -> Mapping:
         targets = [(tier, self.cleaned_data[name]) for name, tier in self.tiers]
-        tiers = {tier: int(target) for tier, target in targets if target != SKIP}
+        tiers = {tier: int(target) for tier, target in targets if target not in {SKIP, OWN}}
         return Mapping(
             columns=self.mapping.columns,
             target=int(self.cleaned_data.get("target", self.mapping.target)),

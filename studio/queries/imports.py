@@ -86,7 +86,9 @@ def import_page(
 ) -> KeysetPage[ImportRow] | KeysetPage[Membership]:
     """Some rows of one part, in the file's order; of the gone their memberships, as they stand in no row."""
     if part == GONE:
-        gone = gone_memberships(run).select_related("contact", "group")
+        # Without its rows, all would seem to be gone.
+        gone = gone_memberships(run) if run.stored_as else Membership.objects.none()
+        gone = gone.select_related("contact", "group")
         return turn_rows(gone, asked, order=BY_NUMBER, size=size)
     rows = ImportRow.objects.filter(import_run=run, verdict=part).select_related("target", "contact")
     return turn_rows(rows, asked, order=BY_LINE, size=size)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -96,8 +98,10 @@ def choose_mapping(request: StudioRequest, creator: Creator, pk: int) -> HttpRes
     form = MappingForm(posted(request), import_run=run)
     if form.is_valid():
         try:
-            as_of = form.cleaned_data["as_of"]
-            services.choose_mapping(run, form.chosen, as_of=as_of, now=timezone.now())
+            as_of, now = form.cleaned_data["as_of"], timezone.now()
+            own = services.add_sub_groups(run, form.own, now=now)
+            mapping = replace(form.chosen, tiers={**form.chosen.tiers, **own})
+            services.choose_mapping(run, mapping, as_of=as_of, now=now)
         except (ChoiceRefused, NotChecked) as refused:
             form.add_error(None, str(refused))
         else:
@@ -150,6 +154,9 @@ def _choose(
     columns: ColumnsForm | None = None,
     mapping: MappingForm | None = None,
 ) -> HttpResponse:
+    if not run.stored_as:
+        # There is nothing to choose from any more.
+        return redirect("studio:import", creator.slug, run.pk)
     context = {
         "creator": creator,
         "run": run,
@@ -157,6 +164,7 @@ def _choose(
         "preview": queries.import_preview(run),
         "columns": columns or ColumnsForm(import_run=run),
         "mapping": mapping or MappingForm(import_run=run),
+        "where": words.OF_TIERS[Group.Kind(run.group.kind)],
     }
     return render(request, "studio/choose_mapping.html", context)
 

@@ -70,6 +70,8 @@ HOSTILE = [
     ("UNAPPROVED_UPLOADS", ["20GB", "0"]),
     ("UNAPPROVED_BYTES", ["20GB", "0"]),
     ("UNAPPROVED_COVERS", ["20GB", "0"]),
+    ("UNAPPROVED_IMPORTS", ["20GB", "0"]),
+    ("UNAPPROVED_ROWS", ["20GB", "0"]),
     ("LOG_LEVEL", ["loud", "info"]),
     ("LOG_FORMAT", ["xml"]),
     ("INSTALLATION_ID", ["a\x1bb"]),
