@@ -89,6 +89,8 @@ class Suppression(models.Model):
 
     address_key = models.CharField(max_length=254)
     reason = models.CharField(max_length=12, choices=Reason)
+    # Whose mail brought it about: the others learn nothing of it. A number, not a key: accounts knows no creators.
+    creator_id = models.BigIntegerField(null=True, blank=True)
     created_at = models.DateTimeField()
     lifted_at = models.DateTimeField(null=True, blank=True)
 

@@ -136,11 +136,15 @@ def account_for(address: str) -> User:
     return user
 
 
-def suppress(address: str, reason: Suppression.Reason, *, now: datetime) -> None:
-    """`address` (a key) is not written to any more, by anybody here. Twice: the first reason stays."""
-    Suppression.objects.bulk_create(
-        [Suppression(address_key=address, reason=reason, created_at=now)], ignore_conflicts=True
-    )
+def suppress(
+    address: str, reason: Suppression.Reason, *, creator_id: int | None = None, now: datetime
+) -> None:
+    """`address` (a key) is not written to any more, by anybody here. Twice: the first reason stays.
+
+    `creator_id` is the creator whose mail brought it about, if one did.
+    """
+    found = Suppression(address_key=address, reason=reason, creator_id=creator_id, created_at=now)
+    Suppression.objects.bulk_create([found], ignore_conflicts=True)
 
 
 def lift(address: str, *, now: datetime) -> bool:

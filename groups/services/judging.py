@@ -179,7 +179,8 @@ def _load(import_run: Import, rows: list[ImportRow], leaving: Container[int]) ->
     for membership in held.order_by(F("ended_at").desc(nulls_first=True), "-started_at"):
         memberships.setdefault(membership.contact_id, []).append(membership)
     earlier = ImportRow.objects.filter(import_run=import_run, line__lt=rows[0].line).accepted()
-    suppressed = Suppression.objects.live().filter(address_key__in=addresses)
+    # Only what this creator's own mail brought about: what became of somebody else's is not theirs to know.
+    suppressed = Suppression.objects.live().filter(address_key__in=addresses, creator_id=creator_id)
     return _Known(
         by_outside_id,
         by_address,

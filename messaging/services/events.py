@@ -12,10 +12,11 @@ from django.db.models.functions import Greatest
 from django.utils.translation import gettext as _
 
 from accounts.models import Suppression, User
-from accounts.services import alarm, record, suppress
+from accounts.services import alarm, record
 from messaging import breakers
 from messaging.models import Chunk, Delivery, Message, ProviderEvent
 from messaging.providers.hooks import Told
+from messaging.services.silencing import silence
 from messaging.services.tallies import recount
 
 Kind, State = ProviderEvent.Kind, ProviderEvent.State
@@ -286,8 +287,10 @@ def _silence(batch: _Batch, now: datetime) -> None:
     for event in _silencing(batch):
         first.setdefault(event.address_key, event)
     for address in sorted(first.keys() - _silent(first)):
-        suppress(address, _SILENCES[Kind(first[address].kind)], now=now)
-        ProviderEvent.objects.filter(pk=first[address].pk).update(suppressed_at=now)
+        event = first[address]
+        message_id = batch.deliveries[event.delivery or 0].message_id
+        silence(address, _SILENCES[Kind(event.kind)], message_id=message_id, now=now)
+        ProviderEvent.objects.filter(pk=event.pk).update(suppressed_at=now)
 
 
 def _silencing(batch: _Batch) -> list[ProviderEvent]:

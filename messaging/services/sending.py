@@ -12,7 +12,6 @@ from django.db import InterfaceError, OperationalError, connection
 from django.utils.translation import gettext as _
 
 from accounts.models import Suppression
-from accounts.services import suppress
 from messaging import breakers, gate
 from messaging.answers import count_answers
 from messaging.mail import (
@@ -31,6 +30,7 @@ from messaging.providers import Answer, Kind, NotOpen, Provider, SignInRefused
 from messaging.services.chain import Link, Settled, link
 from messaging.services.chunks import close_chunk, look_again, open_chunk
 from messaging.services.eligible import Told, told_by
+from messaging.services.silencing import silence
 from messaging.words import WordsRefused
 
 log = logging.getLogger(__name__)
@@ -319,7 +319,7 @@ def _settle(ahead: Delivery, answer: Answer, *, now: datetime) -> Settled:
     """What an answer makes of a delivery."""
     state, attempt = Delivery.State, ahead.attempts + 1
     if answer.no_such_address:
-        suppress(ahead.address_key, Suppression.Reason.BOUNCE, now=now)
+        silence(ahead.address_key, Suppression.Reason.BOUNCE, message_id=ahead.message_id, now=now)
     if answer.kind == Kind.NOT_OFFERED:
         return Settled(ahead.pk, attempt, state.PLANNED, counts=False, not_before=ahead.not_before)
     if answer.kind == Kind.LATER and ahead.attempts < len(BACKOFF):

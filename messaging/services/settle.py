@@ -19,7 +19,6 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from accounts.models import Suppression
-from accounts.services import suppress
 from messaging import gate
 from messaging.breakers import count_bounce
 from messaging.mail import Mail, Mailing, also_of, call_name, group_names, message_id_of, recipient_of
@@ -30,6 +29,7 @@ from messaging.providers.meanings import names_nobody
 from messaging.providers.smtp import Smtp
 from messaging.relay_log import Fate, Seen, read
 from messaging.services.eligible import may_go, told_by
+from messaging.services.silencing import silence
 from messaging.services.steer import reopen
 from messaging.services.tallies import recount
 from messaging.words import WordsRefused
@@ -323,7 +323,7 @@ def _came_back(fates: dict[int, Seen], pks: Sequence[int], doubts: dict[int, _Do
         gone = sum(_became([pk], doubts, State.BOUNCED, fates[pk].said) for pk in nowhere)
         bounced += gone + sum(_became([pk], doubts, State.FAILED, fates[pk].said) for pk in refused)
         for address in Delivery.objects.filter(pk__in=nowhere).values_list("address_key", flat=True):
-            suppress(address, Suppression.Reason.BOUNCE, now=now)
+            silence(address, Suppression.Reason.BOUNCE, message_id=message_id, now=now)
         if gone:
             count_bounce(message_id, gone, now=now)
     return bounced

@@ -83,7 +83,8 @@ def test_our_own_addresses_are_refused(month: Month, settings: LazySettings) -> 
 
 
 def test_addresses_worth_a_word_are_imported_and_flagged(month: Month) -> None:
-    suppress("patron0@example.org", Suppression.Reason.BOUNCE, now=month.now)
+    creator_id = month.group.creator_id
+    suppress("patron0@example.org", Suppression.Reason.BOUNCE, creator_id=creator_id, now=month.now)
 
     run = month.apply(
         patron(0),
@@ -104,6 +105,15 @@ def test_addresses_worth_a_word_are_imported_and_flagged(month: Month) -> None:
     ]
     assert summarise(run).flags == dict.fromkeys(("suppressed", "role", "relay", "disposable", "cleaned"), 1)
     assert Contact.objects.get(outside_ids__value=patron(4).user_id).name == "evil"
+
+
+def test_that_somebody_elses_mail_to_an_address_was_stopped_is_not_told(month: Month) -> None:
+    elsewhere = month.group.creator_id + 1
+    suppress("patron0@example.org", Suppression.Reason.COMPLAINT, creator_id=elsewhere, now=month.now)
+    suppress("patron1@example.org", Suppression.Reason.ADMIN, now=month.now)
+    run = month.apply(patron(0), patron(1))
+    assert [row.flag for row in run.rows.order_by("line")] == ["", ""]
+    assert summarise(run).flags == {}
 
 
 def test_the_first_row_of_a_person_counts_however_the_later_ones_name_them(month: Month) -> None:

@@ -180,6 +180,8 @@ def test_in_whatever_order_and_however_often_they_come_the_end_is_the_same(
     assert numbers(message) == (furthest.count("bounced"), furthest.count("complained"))
     silenced = {sent[who].address_key for who, kind in said if kind in ("bounced", "complained")}
     assert set(Suppression.objects.values_list("address_key", flat=True)) == silenced
+    # Whose mail it was: nobody else is told of it.
+    assert {found.creator_id for found in Suppression.objects.all()} <= {message.release.creator_id}
     assert Chunk.objects.get().tally == Delivery.objects.all().tally()
 
 

@@ -568,7 +568,9 @@ def test_of_what_came_back_only_an_address_that_is_not_there_is_silenced_and_cou
         found = services.settle_by_log([*log_of(recorder), *lines], now=later(now))
         assert found.bounced == bounced
     assert states() == told() == {"accepted": 2, "bounced": 1, "failed": 1, "unknown": 1}
-    assert Suppression.objects.live().values_list("address_key", flat=True).get() == "p2@example.net"
+    silenced = Suppression.objects.live().get()
+    assert silenced.address_key == "p2@example.net"
+    assert silenced.creator_id == Message.objects.values_list("release__creator", flat=True).first()
     message.refresh_from_db()
     assert message.bounced == 1
     refused = Delivery.objects.get(address_key="p3@example.net")
