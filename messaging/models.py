@@ -2,6 +2,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Self
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Count, Exists, F, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
@@ -59,6 +60,13 @@ class Message(Lease):
     request_id = models.UUIDField(null=True, blank=True, unique=True)
     subject = models.CharField(_("subject"), max_length=150, blank=True)
     body = models.TextField(_("your words"), max_length=20_000, blank=True)
+    # Raised with every save of the draft, its files and its audience too; who saved it last, and on which open page.
+    revision = models.PositiveIntegerField(default=0, editable=False)
+    saved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", editable=False
+    )
+    saved_at = models.DateTimeField(null=True, editable=False)
+    saved_from = models.UUIDField(null=True, editable=False)
     state = models.CharField(max_length=10, choices=State, default=State.DRAFT)
     # When there is next something to do for it: the scheduled time, or later when it has to wait.
     due_at = models.DateTimeField(null=True, blank=True)

@@ -5,6 +5,7 @@ from messaging.services.confirm import confirm_message, start_message, unschedul
 from messaging.services.counting import ask_dry_run, count_dry_run
 from messaging.services.digests import plan_digests
 from messaging.services.discard import discard_draft
+from messaging.services.drafts import Parts, Seen, publish_draft, save_draft
 from messaging.services.dry_run import Outlook, outlook
 from messaging.services.events import (
     apply_events,
@@ -28,6 +29,7 @@ from messaging.services.refused import (
     AlreadyConfirmed,
     CannotSend,
     ConfirmRefused,
+    DraftChanged,
     NobodyToTell,
     NothingAttached,
     NothingNew,
@@ -57,13 +59,16 @@ __all__ = [
     "CannotSend",
     "CannotSteer",
     "ConfirmRefused",
+    "DraftChanged",
     "NobodyToTell",
     "NotLocked",
     "NotReady",
     "NothingAttached",
     "NothingNew",
     "Outlook",
+    "Parts",
     "Progress",
+    "Seen",
     "Settlement",
     "TestRefused",
     "TooEarly",
@@ -91,12 +96,14 @@ __all__ = [
     "preference_of",
     "preview",
     "progress",
+    "publish_draft",
     "readdress",
     "release_events",
     "report_message",
     "reschedule_message",
     "resend",
     "resume_message",
+    "save_draft",
     "send_chunk",
     "send_test",
     "send_waiting",

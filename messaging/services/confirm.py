@@ -19,6 +19,7 @@ from messaging import throttle
 from messaging.contents import versions_of
 from messaging.mail import Mailing
 from messaging.models import Delivery, Message
+from messaging.services.drafts import refuse_changed
 from messaging.services.outcome import TOLD_SOMETIME, with_outcome
 from messaging.services.plan import audience_groups
 from messaging.services.refused import (
@@ -45,12 +46,19 @@ def start_message(release: Release) -> Message:
 
 
 def confirm_message(
-    message: Message, *, request_id: UUID, due_at: datetime, by: User, now: datetime
+    message: Message,
+    *,
+    request_id: UUID,
+    due_at: datetime,
+    by: User,
+    now: datetime,
+    revision: int | None = None,
 ) -> Message:
     """The message and its release are confirmed for `due_at` (a past one means now), its slots are charged.
 
     `request_id` comes with the form: whoever posts it again gets the message it confirmed, and nothing happens.
-    One short transaction; everything is refused before it is written. Raises `ConfirmRefused`.
+    With `revision`, what is confirmed is the draft as it was then, or nothing. One short transaction; everything is
+    refused before it is written. Raises `ConfirmRefused`.
     """
     require_right(by, Right.SEND, creator_id=message.release.creator_id)
     with transaction.atomic():
@@ -67,6 +75,7 @@ def confirm_message(
                 if message.kind == Message.Kind.REMINDER
                 else _("This message is confirmed already.")
             )
+        refuse_changed(message, revision)
         due_at = max(due_at, now)
         if due_at - now > FARTHEST:
             raise NotReady(_("Choose a time within the next twelve months."))

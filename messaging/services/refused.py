@@ -58,5 +58,9 @@ class TooEarly(ConfirmRefused):
         self.next_at = next_at
 
 
+class DraftChanged(ConfirmRefused):
+    """Somebody changed the draft after its writer looked at it last."""
+
+
 class AlreadyConfirmed(ConfirmRefused):
     """It is no draft any more."""

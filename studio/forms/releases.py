@@ -1,5 +1,6 @@
 """A release as it is put together: what, to whom, in which words; and when."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
@@ -11,11 +12,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts.models import User
 from distribution.models import Release
-from distribution.services import choose_audience, choose_bundles
 from groups.models import Group
 from library.models import Bundle
 from messaging.models import Message
+from messaging.services import Parts, Seen, save_draft
 from studio.forms.moments import FURTHEST, LocalMoment
 from studio.scope import row_number
 
@@ -69,17 +71,33 @@ class ComposeForm(forms.Form):
         self._choose_from("bundles", release.creator.bundles.live())
         self._choose_from("groups", release.creator.groups.live())
 
-    def save(self) -> None:
-        """The draft is as the form says. Raises `distribution.services.AlreadyConfirmed`."""
-        release, chosen = self.message.release, self.cleaned_data
-        choose_bundles(release, chosen["bundles"])
-        choose_audience(release, chosen["groups"], chosen["rule"] or Release.Rule.AT_PUBLISHING)
-        release.title = chosen["title"]
-        Release.objects.filter(pk=release.pk, state=Release.State.DRAFT).update(title=release.title)
-        self.message.subject = chosen["subject"] or chosen["title"]
-        self.message.body = chosen["body"]
-        drafts = Message.objects.filter(pk=self.message.pk, state=Message.State.DRAFT)
-        drafts.update(subject=self.message.subject, body=self.message.body)
+    def save(self, *, by: User, now: datetime) -> int:
+        """The draft is as the form says; returns its revision. Raises `AlreadyConfirmed` and `DraftChanged`."""
+        chosen = self.cleaned_data
+        return save_draft(
+            self.message,
+            subject=chosen["subject"] or chosen["title"],
+            body=chosen["body"],
+            parts=Parts(
+                title=chosen["title"],
+                bundles=list(chosen["bundles"]),
+                groups=list(chosen["groups"]),
+                rule=chosen["rule"] or Release.Rule.AT_PUBLISHING,
+            ),
+            seen=seen_by(self.data),
+            by=by,
+            now=now,
+        )
+
+    def typed(self) -> dict[str, object]:
+        """What the form says, to be held against what is saved."""
+        said = self.cleaned_data
+        return {
+            **{name: said.get(name, "") for name in ("title", "rule")},
+            "subject": said.get("subject") or said.get("title", ""),
+            "body": str(said.get("body", "")).replace("\r\n", "\n"),
+            **{name: {row.pk for row in said.get(name, [])} for name in ("bundles", "groups")},
+        }
 
     def chosen(self, name: str) -> set[str]:
         """The values that are ticked, whether saved or just sent."""
@@ -92,6 +110,16 @@ class ComposeForm(forms.Form):
             **field.error_messages,
             "invalid_choice": _("One of these is no longer there. Look at the list again."),
         }
+
+
+def seen_by(data: Mapping[str, Any]) -> Seen:
+    """Which state of the draft the page had before it; pressing *take over* says: the other one, which it showed."""
+    text = str(data.get("take_over") or data.get("revision") or "")
+    revision = int(text) if text.isdecimal() and len(text) < 10 else None
+    try:
+        return Seen(revision=revision, page=UUID(str(data.get("request_id", ""))))
+    except ValueError:
+        return Seen(revision=revision, page=None)
 
 
 class TimingForm(forms.Form):

@@ -61,3 +61,11 @@ class ReminderForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 8}),
         help_text=gettext_lazy("Markdown, and {first_name|there} where their first name belongs."),
     )
+
+    def typed(self) -> dict[str, object]:
+        """What the form says, to be held against what is saved."""
+        words = self.cleaned_data
+        return {
+            "subject": words.get("subject", ""),
+            "body": str(words.get("body", "")).replace("\r\n", "\n"),
+        }

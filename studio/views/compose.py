@@ -15,17 +15,26 @@ from distribution.services import (
     AlreadyConfirmed,
     ReleaseRefused,
     choose_bundles,
-    publish_release,
     start_release,
 )
 from groups.models import Creator
 from groups.rights import Right
 from library.services import StillUploading
 from messaging.models import Message
-from messaging.services import ConfirmRefused, TestRefused, confirm_message, send_test, start_message
+from messaging.services import AlreadyConfirmed as MessageConfirmed
+from messaging.services import (
+    ConfirmRefused,
+    DraftChanged,
+    TestRefused,
+    confirm_message,
+    publish_draft,
+    send_test,
+    start_message,
+)
 from messaging.services.discard import discard_draft
 from messaging.words import PLACEHOLDERS, WordsRefused
 from studio import queries, words
+from studio.drafts import OtherDraft, other_draft
 from studio.forms.moments import next_minute
 from studio.forms.releases import ComposeForm, TimingForm
 from studio.scope import StudioRequest, of_creator, post_only, posted, row_number
@@ -58,7 +67,7 @@ def compose(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     if message.release.state != Release.State.DRAFT:
         return redirect("studio:release", creator.slug, pk)
     form = ComposeForm(posted(request), message=message)
-    if form.is_valid() and _saved(form) and not request.htmx:
+    if form.is_valid() and _saved(request, form) and not request.htmx:
         messages.success(request, _("Saved."))
         return redirect("studio:compose", creator.slug, pk)
     return _page(request, creator, message, form, TimingForm(request.POST) if form.is_bound else None)
@@ -72,12 +81,19 @@ def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     form, timing = ComposeForm(request.POST, message=message), TimingForm(request.POST)
     if message.release.state != Release.State.DRAFT:
         return redirect("studio:release", creator.slug, pk)
-    if not (form.is_valid() and timing.is_valid() and _saved(form)):
+    if not (form.is_valid() and timing.is_valid() and _saved(request, form)):
         return _page(request, creator, message, form, timing)
     now = timezone.now()
     due_at = timing.due_at or now
     try:
-        confirm_message(message, request_id=timing.request, due_at=due_at, by=request.user, now=now)
+        confirm_message(
+            message,
+            request_id=timing.request,
+            due_at=due_at,
+            by=request.user,
+            now=now,
+            revision=message.revision,
+        )
     except ConfirmRefused as refused:
         return _page(request, creator, message, form, timing, refused=refused)
     tasks.wake_release(pk)
@@ -92,12 +108,14 @@ def publish(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     form, timing = ComposeForm(request.POST, message=message), TimingForm(request.POST)
     if message.release.state != Release.State.DRAFT:
         return redirect("studio:release", creator.slug, pk)
-    if not (form.is_valid() and timing.is_valid() and _saved(form)):
+    if not (form.is_valid() and timing.is_valid() and _saved(request, form)):
         return _page(request, creator, message, form, timing)
     now = timezone.now()
     try:
-        publish_release(message.release, publish_at=timing.due_at or now, by=request.user, now=now)
-    except (ReleaseRefused, StillUploading) as refused:
+        publish_draft(
+            message, revision=message.revision, publish_at=timing.due_at or now, by=request.user, now=now
+        )
+    except (ReleaseRefused, DraftChanged, StillUploading) as refused:
         return _page(request, creator, message, form, timing, refused=refused)
     tasks.wake_release(pk)
     return redirect("studio:release", creator.slug, pk)
@@ -109,7 +127,7 @@ def test(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Saves the draft and sends its mail to the person who asks, and to nobody else."""
     message = _message_of(creator, pk)
     form = ComposeForm(request.POST, message=message)
-    if not (form.is_valid() and _saved(form)):
+    if not (form.is_valid() and _saved(request, form)):
         return _page(request, creator, message, form)
     try:
         address = send_test(message, to=request.user, now=timezone.now())
@@ -169,14 +187,23 @@ def _message_of(creator: Creator, pk: int) -> Message:
     return message
 
 
-def _saved(form: ComposeForm) -> bool:
-    """Whether the draft is as the form says; somebody else may have confirmed it meanwhile."""
+def _saved(request: StudioRequest, form: ComposeForm) -> bool:
+    """Whether the draft is as the form says; somebody else may have changed or confirmed it meanwhile."""
     try:
-        form.save()
-    except AlreadyConfirmed as refused:
+        form.save(by=request.user, now=timezone.now())
+    except (AlreadyConfirmed, DraftChanged, MessageConfirmed) as refused:
         form.add_error(None, str(refused))
         return False
     return True
+
+
+def _other(message: Message, form: ComposeForm, refused: Exception | None) -> OtherDraft | None:
+    """The draft as somebody else left it, where this page was not saved because of them."""
+    fresh = Message.objects.select_related("release__creator", "saved_by").get(pk=message.pk)
+    changed = isinstance(refused, DraftChanged) or (
+        bool(form.non_field_errors()) and fresh.state == Message.State.DRAFT
+    )
+    return other_draft(fresh, form.typed()) if changed else None
 
 
 def _page(
@@ -201,6 +228,8 @@ def _page(
         "form": form,
         "timing": timing,
         "refused": refused,
+        "other": (other := _other(message, form, refused)),
+        "revision": request.POST.get("revision", "") if other else message.revision,
         "outlook": (found := outlook_of(message, now=now, at=timing.due_at)),
         "offer": next_minute(getattr(refused, "next_at", None) or found.verdict.next_at),
         "parts": words.of_check(found),

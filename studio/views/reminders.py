@@ -15,11 +15,19 @@ from groups.models import Creator
 from groups.rights import Right
 from messaging import tasks
 from messaging.models import Message
-from messaging.services import ConfirmRefused, confirm_message, start_reminder
+from messaging.services import (
+    AlreadyConfirmed,
+    ConfirmRefused,
+    DraftChanged,
+    confirm_message,
+    save_draft,
+    start_reminder,
+)
 from messaging.services.reminders import earliest
 from studio import queries, steering
+from studio.drafts import other_draft
 from studio.forms.moments import next_minute
-from studio.forms.releases import TimingForm
+from studio.forms.releases import TimingForm, seen_by
 from studio.forms.sending import ReminderForm
 from studio.scope import StudioRequest, of_creator, post_only, posted
 from studio.views.checks import outlook_of
@@ -38,8 +46,7 @@ def reminder(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     if message.state != Message.State.DRAFT:
         return redirect("studio:release", creator.slug, pk)
     form = ReminderForm(posted(request), initial={"subject": message.subject, "body": message.body})
-    if form.is_valid():
-        _save(message, form)
+    if form.is_valid() and _saved(request, message, form):
         messages.success(request, _("Saved."))
         return redirect("studio:reminder", creator.slug, pk)
     return _page(request, creator, message, form)
@@ -58,12 +65,18 @@ def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     if message.state != Message.State.DRAFT:
         return redirect("studio:release", creator.slug, pk)
     form, timing = ReminderForm(request.POST), TimingForm(request.POST)
-    if not (form.is_valid() and timing.is_valid()):
+    if not (form.is_valid() and timing.is_valid() and _saved(request, message, form)):
         return _page(request, creator, message, form, timing)
-    _save(message, form)
     due_at = timing.due_at or now
     try:
-        confirm_message(message, request_id=timing.request, due_at=due_at, by=request.user, now=now)
+        confirm_message(
+            message,
+            request_id=timing.request,
+            due_at=due_at,
+            by=request.user,
+            now=now,
+            revision=message.revision,
+        )
     except ConfirmRefused as refused:
         return _page(request, creator, message, form, timing, refused=refused)
     tasks.wake_message(message.pk)
@@ -96,10 +109,16 @@ def _draft_of(release: Release, now: datetime) -> Message:
     return message
 
 
-def _save(message: Message, form: ReminderForm) -> None:
-    message.subject, message.body = form.cleaned_data["subject"], form.cleaned_data["body"]
-    drafts = Message.objects.filter(pk=message.pk, state=Message.State.DRAFT)
-    drafts.update(subject=message.subject, body=message.body)
+def _saved(request: StudioRequest, message: Message, form: ReminderForm) -> bool:
+    """Whether the words are saved; somebody else may have changed or confirmed them meanwhile."""
+    subject, body = form.cleaned_data["subject"], form.cleaned_data["body"]
+    seen, now = seen_by(request.POST), timezone.now()
+    try:
+        save_draft(message, subject=subject, body=body, seen=seen, by=request.user, now=now)
+    except (AlreadyConfirmed, DraftChanged) as refused:
+        form.add_error(None, str(refused))
+        return False
+    return True
 
 
 def _page(
@@ -113,18 +132,22 @@ def _page(
 ) -> HttpResponse:
     now, release = timezone.now(), message.release
     drafts = Message.objects.filter(pk=message.pk, state=Message.State.DRAFT)
-    if refused and not drafts.exists():
+    if (refused or form.non_field_errors()) and not drafts.exists():
         # Another press or another tab was quicker.
         return redirect("studio:release", creator.slug, release.pk)
     timing = timing or TimingForm(initial={"request_id": uuid4(), "when": "now"})
     first = earliest(release)
     found = outlook_of(message, now=now, at=max(timing.due_at or now, first))
     offer = refused.next_at if refused and refused.next_at else max(found.verdict.next_at, first)
+    changed = isinstance(refused, DraftChanged) or bool(form.non_field_errors())
+    other = other_draft(drafts.select_related("release", "saved_by").get(), form.typed()) if changed else None
     context = {
         "creator": creator,
         "release": release,
         "message": message,
         "form": form,
+        "other": other,
+        "revision": request.POST.get("revision", "") if other else message.revision,
         "timing": timing,
         "refused": refused,
         "outlook": found,

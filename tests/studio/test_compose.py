@@ -28,6 +28,12 @@ def draft(studio: Client, bundle: Bundle) -> Release:
     return Release.objects.get()
 
 
+def revision_of(release: Release) -> int:
+    """As the page that was just opened says it."""
+    message = Message.objects.filter(release=release).first()
+    return message.revision if message else 0
+
+
 def filled(bundle: Bundle, *groups: Group, **changes: Any) -> dict[str, Any]:
     return {
         "title": "November",
@@ -39,6 +45,7 @@ def filled(bundle: Bundle, *groups: Group, **changes: Any) -> dict[str, Any]:
         "when": "now",
         "at": "",
         "request_id": str(uuid4()),
+        "revision": revision_of(Release.objects.earliest("pk")),
         **changes,
     }
 

@@ -40,7 +40,14 @@ def test_what_cannot_be_chosen_is_said_to_be_gone_and_nothing_is_saved(
     release = ReleaseFactory.create(
         creator=patrons.creator, title="November", bundles=[bundle], groups=[patrons]
     )
-    sent = {"title": "Changed", field: [number], "request_id": str(uuid4()), "when": "now", "as": number}
+    sent = {
+        "title": "Changed",
+        field: [number],
+        "request_id": str(uuid4()),
+        "revision": 0,
+        "when": "now",
+        "as": number,
+    }
     answer = studio.post(url(page, release.pk), sent)
     assert answer.status_code == 200
     assert "One of these is no longer there" in answer.text
@@ -71,7 +78,13 @@ def test_a_time_that_no_button_offers_is_refused(studio: Client, patrons: Group,
     release = ReleaseFactory.create(creator=patrons.creator, title="November", groups=[patrons])
     answer = studio.post(
         url("publish_release", release.pk),
-        {"title": "November", "groups": [patrons.pk], "request_id": str(uuid4()), "offer": offer},
+        {
+            "title": "November",
+            "groups": [patrons.pk],
+            "request_id": str(uuid4()),
+            "revision": 0,
+            "offer": offer,
+        },
     )
     assert answer.status_code == 200
     release.refresh_from_db()
@@ -84,7 +97,13 @@ def test_an_offer_in_a_zone_a_day_away_is_the_same_instant(studio: Client, patro
         creator=patrons.creator, title="November", bundles=[bundle], groups=[patrons]
     )
     due = timezone.now().replace(microsecond=0) + timedelta(days=3)
-    sent = {"title": "November", "bundles": [bundle.pk], "groups": [patrons.pk], "request_id": str(uuid4())}
+    sent = {
+        "title": "November",
+        "bundles": [bundle.pk],
+        "groups": [patrons.pk],
+        "request_id": str(uuid4()),
+        "revision": 0,
+    }
     far = due.astimezone(FAR_ZONE)
     answer = studio.post(url("publish_release", release.pk), {**sent, "offer": far.isoformat()})
     assert answer.status_code == 302

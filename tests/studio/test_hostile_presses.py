@@ -37,6 +37,7 @@ def test_everybody_who_pressed_is_led_to_the_release(
         "groups": [hobbyist.pk],
         "when": "now",
         "request_id": str(uuid4()),
+        "revision": 0,
     }
     presses = [partial(client_of(owner).post, url(button, release.pk), press) for _ in range(12)]
     answers = all_at_once(presses)

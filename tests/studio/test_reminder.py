@@ -37,8 +37,14 @@ def told(message: Message, owner: User) -> Message:
     return message
 
 
+def revision() -> int:
+    """As the page that was just opened says it."""
+    reminder = Message.objects.filter(kind="reminder").first()
+    return reminder.revision if reminder else 0
+
+
 def send(studio: Client, told: Message, **changes: str) -> str:
-    data = {**WORDS, "request_id": str(uuid4()), **changes}
+    data = {**WORDS, "request_id": str(uuid4()), "revision": revision(), **changes}
     return studio.post(url("confirm_reminder", told.release_id), data, follow=True).content.decode()
 
 
@@ -61,7 +67,9 @@ def test_the_page_has_words_a_preview_and_the_check(studio: Client, told: Messag
 
 
 def test_words_are_kept_until_it_is_sent(studio: Client, told: Message) -> None:
-    page = studio.post(url("reminder", told.release_id), WORDS, follow=True).content.decode()
+    page = studio.post(
+        url("reminder", told.release_id), {**WORDS, "revision": 0}, follow=True
+    ).content.decode()
     assert "Saved." in page
     reminder = Message.objects.get(kind="reminder")
     assert (reminder.subject, reminder.body, reminder.state) == (

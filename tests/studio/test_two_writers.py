@@ -1,0 +1,188 @@
+"""Two tabs, or two people, on one draft: nothing is overwritten in silence, and what is sent is what its page showed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+
+from accounts.models import User
+from distribution.models import Release
+from groups.models import Creator, Group, Staff
+from library.models import Bundle
+from messaging.models import Message
+from messaging.services import (
+    DraftChanged,
+    Parts,
+    Seen,
+    confirm_message,
+    publish_draft,
+    save_draft,
+    start_message,
+    start_reminder,
+)
+from tests import factories
+from tests.studio import test_compose
+from tests.studio.conftest import url
+from tests.studio.test_compose import HTMX, filled
+from tests.studio.test_hostile_presses import all_at_once
+
+bundle, draft = test_compose.bundle, test_compose.draft
+ClientOf = Callable[[User | None], Client]
+
+
+@pytest.fixture
+def helper(creator: Creator, client_of: ClientOf) -> Client:
+    """Ben, who prepares releases with Ana."""
+    person = factories.UserFactory.create(name="Ben Okafor")
+    Staff.objects.create(creator=creator, user=person, role="helper")
+    return client_of(person)
+
+
+def chosen(release: Release) -> list[str]:
+    return sorted(row.group.name for row in release.audience_rows.select_related("group"))
+
+
+def words_of(release: Release) -> tuple[str, str]:
+    message = Message.objects.get(release=release)
+    return message.subject, message.body
+
+
+@pytest.mark.parametrize("button", ["compose", "confirm_release", "publish_release", "send_test"])
+def test_the_second_to_save_is_told_who_changed_what_and_loses_nothing(
+    studio: Client,
+    helper: Client,
+    draft: Release,
+    bundle: Bundle,
+    patrons: Group,
+    hobbyist: Group,
+    button: str,
+) -> None:
+    mine = filled(bundle, patrons, body="Mine, and long")
+    helper.post(url("compose", draft.pk), filled(bundle, hobbyist, body="Of Ben"), headers=HTMX)
+    page = studio.post(url(button, draft.pk), mine).content.decode()
+    assert "Ben Okafor changed this draft in another window" in page
+    assert "Of Ben" in page  # what is saved
+    assert "Mine, and long</textarea>" in page  # what was typed
+    assert "Who gets it, as it is saved" in page
+    assert "What they get, as it is saved" not in page
+    draft.refresh_from_db()
+    assert (draft.state, chosen(draft), words_of(draft)) == ("draft", ["Hobbyist"], ("November", "Of Ben"))
+
+
+def test_whoever_came_second_may_take_over(
+    studio: Client, helper: Client, draft: Release, bundle: Bundle, patrons: Group, hobbyist: Group
+) -> None:
+    mine = filled(bundle, patrons, body="Mine")
+    helper.post(url("compose", draft.pk), filled(bundle, hobbyist, body="Of Ben"))
+    page = studio.post(url("compose", draft.pk), mine).content.decode()
+    assert 'name="take_over" value="1"' in page
+    studio.post(url("compose", draft.pk), {**mine, "take_over": "1"})
+    assert (chosen(draft), words_of(draft)) == (["Patrons"], ("November", "Mine"))
+
+
+def test_an_autosave_tells_of_it_beside_the_form(
+    studio: Client, helper: Client, draft: Release, bundle: Bundle, patrons: Group, hobbyist: Group
+) -> None:
+    mine = filled(bundle, patrons, body="Mine")
+    helper.post(url("compose", draft.pk), filled(bundle, hobbyist, body="Of Ben"))
+    part = studio.post(url("compose", draft.pk), mine, headers=HTMX).content.decode()
+    assert "Ben Okafor changed this draft" in part
+    assert "Not saved" in part
+    # The page stays behind: the next keystroke does not save over Ben's words either.
+    assert 'id="revision" name="revision" value="0"' in part
+    assert words_of(draft) == ("November", "Of Ben")
+
+
+def test_a_page_follows_itself_though_no_answer_came_back_yet(
+    studio: Client, draft: Release, bundle: Bundle, patrons: Group
+) -> None:
+    page = filled(bundle, patrons, body="Hel")
+    studio.post(url("compose", draft.pk), page, headers=HTMX)
+    studio.post(url("compose", draft.pk), {**page, "body": "Hello"}, headers=HTMX)
+    assert words_of(draft) == ("November", "Hello")
+
+
+@pytest.mark.parametrize("revision", ["", "x", "-1", "9" * 40, "7"])
+def test_a_form_that_saw_no_state_of_the_draft_saves_nothing(
+    studio: Client, draft: Release, bundle: Bundle, patrons: Group, revision: str
+) -> None:
+    answer = studio.post(url("compose", draft.pk), filled(bundle, patrons, revision=revision))
+    assert "This draft was changed in another window" in answer.content.decode()
+    assert chosen(draft) == []
+
+
+def test_a_reminder_is_not_overwritten_in_silence_either(
+    studio: Client, creator: Creator, client_of: ClientOf, patrons: Group
+) -> None:
+    release = factories.ReleaseFactory.create(creator=creator, groups=[patrons])
+    Release.objects.filter(pk=release.pk).update(
+        state="published", publish_at=release.created_at, as_of=release.created_at
+    )
+    start_reminder(release, now=release.created_at)
+    other = factories.UserFactory.create(name="Ben Okafor")
+    Staff.objects.create(creator=creator, user=other, role="manager")
+    words = {"subject": "S", "when": "now", "revision": 0}
+    client_of(other).post(url("reminder", release.pk), {**words, "body": "Of Ben", "request_id": uuid4()})
+    for button in ("reminder", "confirm_reminder"):
+        sent = {**words, "body": "Mine", "request_id": uuid4()}
+        page = studio.post(url(button, release.pk), sent).content.decode()
+        assert "Ben Okafor changed this draft" in page
+        assert "Of Ben" in page
+        assert "Mine</textarea>" in page
+    assert Message.objects.get(release=release, kind="reminder").body == "Of Ben"
+
+
+@pytest.mark.parametrize("way", ["confirm", "publish"])
+def test_what_was_saved_between_saving_and_confirming_is_not_sent(
+    draft: Release, bundle: Bundle, owner: User, patrons: Group, hobbyist: Group, now: datetime, way: str
+) -> None:
+    for group in (patrons, hobbyist):
+        factories.MembershipFactory.create(group=group)
+    message = start_message(draft)
+    parts = Parts(title="November", bundles=[bundle], groups=[hobbyist], rule="at_publishing")
+    save = partial(save_draft, message, subject="S", by=owner, now=now)
+    mine = save(body="Mine", parts=parts, seen=Seen(revision=0, page=None))
+    assert save(body="Mine", parts=parts, seen=Seen(revision=0, page=None)) == mine  # a second press
+    save(body="Mine", parts=replace(parts, groups=[patrons]), seen=Seen(revision=mine, page=None))
+    ways = {
+        "confirm": partial(confirm_message, message, request_id=uuid4(), due_at=now),
+        "publish": partial(publish_draft, message, publish_at=now),
+    }
+    with pytest.raises(DraftChanged):
+        ways[way](by=owner, now=now, revision=mine)
+    assert test_compose.state_of(draft) == ("draft", "draft")
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("button", ["confirm_release", "publish_release"])
+def test_nobody_is_sent_what_another_tab_saved_meanwhile(
+    client_of: ClientOf, owner: User, patrons: Group, hobbyist: Group, collector: Group, button: str
+) -> None:
+    for group in (patrons, hobbyist, collector):
+        factories.MembershipFactory.create(group=group)
+    bundle = factories.BundleFactory.create(creator=patrons.creator)
+    for _ in range(5):
+        release = factories.ReleaseFactory.create(creator=patrons.creator)
+        mine = {**filled(bundle, hobbyist, body="Mine"), "revision": 0}
+        theirs: list[dict[str, Any]] = [
+            {**filled(bundle, group, body="Theirs"), "revision": number % 2}
+            for number, group in enumerate((patrons, collector) * 3)
+        ]
+        saves = [
+            partial(client_of(owner).post, url("compose", release.pk), form, headers=HTMX) for form in theirs
+        ]
+        press = partial(client_of(owner).post, url(button, release.pk), mine)
+        all_at_once([*saves[:3], press, *saves[3:]])
+        release.refresh_from_db()
+        words = words_of(release)[1]
+        if release.state == "confirmed":
+            assert (chosen(release), words) == (["Hobbyist"], "Mine")
+        else:
+            assert len(chosen(release)) == 1
+            assert (chosen(release) == ["Hobbyist"]) == (words == "Mine")
