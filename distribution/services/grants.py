@@ -13,9 +13,11 @@ from distribution.models import Grant, Release, ReleaseAudience
 from distribution.services.gifts import Gift
 from groups.models import Contact, Membership
 from groups.services import attach_verified_accounts
+from library.models import Holding, LibraryEntry
 from rows.clock import db_now
 from rows.lease import end_lease, take_lease
 from rows.sets import insert_from
+from rows.statistics import renew_statistics
 
 PAGE = 10_000
 LEASE_SECONDS = 30
@@ -54,10 +56,11 @@ def fan_out_grants(release_id: int, *, now: datetime, page: int = PAGE) -> bool:
         # Ids commit out of order: whoever was imported meanwhile may lie behind the cursor.
         if not from_the_start or roster_versions(release) != rosters:
             _give_missing(release, gift, as_of, now, page)
-        published = {"state": Release.State.PUBLISHED, "lease_until": None}
-        _ours(release, granted=release.grants.count(), **published)
+        granted = release.grants.count()
+        _ours(release, granted=granted, state=Release.State.PUBLISHED, lease_until=None)
     except LeaseLost:
         return False
+    renew_statistics(Grant, LibraryEntry, Holding, rows=granted)
     return True
 
 

@@ -14,6 +14,7 @@ from groups.services.judging import Judged, gone_memberships, judge_rows, name_r
 from groups.services.memberships import INSTANT, lock_tree, raise_rosters
 from groups.services.readdressing import pass_on_addresses
 from rows.lease import end_lease, keep_lease, take_lease
+from rows.statistics import renew_statistics
 
 Verdict = ImportRow.Verdict
 
@@ -197,6 +198,7 @@ def _finish(import_run: Import, now: datetime) -> bool:
         import_run.state, import_run.done_at = Import.State.DONE, now
         import_run.save(update_fields=["counts", "state", "done_at"])
         end_lease(import_run)
+    renew_statistics(Contact, Membership, OutsideId, rows=sum(counts["verdicts"].values()))
     return True
 
 

@@ -29,6 +29,7 @@ from groups.services.judging import (
 from groups.services.readdressing import possible_moves
 from rows.lease import end_lease, keep_lease, take_lease
 from rows.sets import among
+from rows.statistics import renew_statistics
 
 PAGE = 2_000
 LEASE_SECONDS = 120
@@ -166,6 +167,7 @@ def _finish(import_run: Import) -> bool:
         import_run.counts, import_run.state = counts, Import.State.CHECKED
         import_run.save(update_fields=["counts", "state"])
         end_lease(import_run)
+    renew_statistics(ImportRow, rows=sum(counts["verdicts"].values()))
     return True
 
 

@@ -22,6 +22,7 @@ from messaging.services.tallies import count_held
 from rows.clock import db_now
 from rows.lease import take_lease
 from rows.sets import insert_from
+from rows.statistics import renew_statistics
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def plan_deliveries(message_id: int, *, now: datetime, page: int = PAGE) -> bool
             _ours(message, planned=planned, planned_at=now, lease_until=None)
     except LeaseLost:
         return False
+    renew_statistics(Delivery, rows=planned)
     count_held(message.pk)
     if tallied != planned:
         log.error("message %s: %s deliveries, but its chunks count %s", message.pk, planned, tallied)
