@@ -53,6 +53,12 @@ class CreatorFactory(DjangoModelFactory[Creator]):
             Staff.objects.create(creator=self, user=extracted)
 
 
+def owner_of(creator: Creator) -> User | None:
+    """Who acts for `creator` in a test; nobody, which is the installation itself, for one without staff."""
+    place = Staff.objects.filter(creator=creator).select_related("user").order_by("pk").first()
+    return place.user if place else None
+
+
 class GroupFactory(DjangoModelFactory[Group]):
     class Meta:
         model = Group

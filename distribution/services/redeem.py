@@ -16,7 +16,6 @@ from distribution.services.recall import TakenBack, still_given
 from groups.models import Contact
 from groups.services import attach_account
 from library.models import Holding
-from rows.planner import by_keys
 
 
 class SentToAnother(Exception):
@@ -68,12 +67,12 @@ def settle_waiting(user: User, *, now: datetime) -> int:
     Returns how many grants were redeemed. Twice: 0. What they hold already stays as it is.
     """
     addresses = list(EmailAddress.objects.filter(user=user, verified=True).values_list("email", flat=True))
-    unclaimed = Contact.objects.filter(address_key__in=addresses, account=None)
+    # Whose they are is asked of the few that were found: asked of the database, it would list all that are nobody's.
+    theirs = Contact.objects.filter(address_key__in=addresses)
     with transaction.atomic():
         # Locked, so that these are ours alone: a page that attaches the same contact hands over by itself.
-        locked = unclaimed.select_for_update(no_key=True).order_by("pk")
-        with by_keys():
-            newly = list(locked.values_list("pk", flat=True))
+        locked = theirs.select_for_update(no_key=True).order_by("pk")
+        newly = [pk for pk, account in locked.values_list("pk", "account") if account is None]
         attach_account(Contact.objects.filter(pk__in=newly), user)
     if newly:
         _wait_for_pages(user)

@@ -184,7 +184,7 @@ def test_signing_in_when_nothing_waits_costs_little(grant: Grant, member: User, 
     factories.ContactFactory.create_batch(3, account=member)
     with CaptureQueriesContext(connection) as queries:
         services.settle_waiting(member, now=now)
-    assert len(queries) == 4, "two of them a savepoint"
+    assert len(queries) == 5, "two of them a savepoint"
 
 
 @pytest.mark.postgres

@@ -13,7 +13,7 @@ from groups.models import Contact, Creator, Group
 from messaging import services
 from messaging.models import Message
 from messaging.providers import Provider, provider
-from tests.factories import BundleFactory, ContactFactory, MembershipFactory, ReleaseFactory
+from tests.factories import BundleFactory, ContactFactory, MembershipFactory, ReleaseFactory, owner_of
 
 
 @pytest.fixture
@@ -46,7 +46,11 @@ def draft(release: Release) -> Message:
 def confirm(owner: User, now: datetime) -> Callable[..., Message]:
     def confirmed(message: Message, *, due_at: datetime | None = None, at: datetime | None = None) -> Message:
         return services.confirm_message(
-            message, request_id=uuid4(), due_at=due_at or now, by=owner, now=at or now
+            message,
+            request_id=uuid4(),
+            due_at=due_at or now,
+            by=owner_of(message.release.creator),
+            now=at or now,
         )
 
     return confirmed

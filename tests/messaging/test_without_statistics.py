@@ -15,7 +15,7 @@ from django.db import OperationalError, connection, transaction
 from psycopg import errors
 
 from distribution.models import Grant
-from distribution.services import redeem_grant
+from distribution.services import redeem_grant, settle_waiting
 from groups.models import Creator, Group
 from messaging import services
 from messaging.mail import Mailing
@@ -207,8 +207,11 @@ def _plan_the_digest(older: Message, forget: Callable[[], None], now: datetime) 
 
 
 def _redeem(message: Message, forget: Callable[[], None], now: datetime) -> None:
-    grant = Grant.objects.select_related("contact").filter(release=message.release)[0]
+    grant, other = Grant.objects.select_related("contact").filter(release=message.release)[:2]
     member = UserFactory.create(email=grant.contact.address_key)
+    somebody = UserFactory.create(email=other.contact.address_key)
     forget()
     with watched(limit=100):
         assert redeem_grant(grant, user=member, now=now)
+        # Whoever signs in finds what waited for them, however many wait for others.
+        assert settle_waiting(somebody, now=now) == 2
