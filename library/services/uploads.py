@@ -75,7 +75,7 @@ class _LeaseLost(Exception):
     """Another worker has taken this upload over."""
 
 
-def open_upload(bundle: Bundle, path: str, size: int, *, by: User, now: datetime) -> Upload:
+def open_upload(bundle: Bundle, path: str, size: int, *, by: User | None, now: datetime) -> Upload:
     """An upload of `size` bytes, to become `path` in the bundle's open version, waits for its parts.
 
     Twice: two uploads; whichever is verified last is the file. Raises NameRefused, NameTaken, SizeRefused,

@@ -19,7 +19,7 @@ def swap(old: Any, new: Any) -> None:
 
 def in_pages(function: Callable[..., Any]) -> Callable[..., Any]:
     """As many pages as a big run has, whatever the size of this one."""
-    page = int(os.environ["CHAOS_PAGE"])
+    page = int(os.environ.get("CHAOS_PAGE", "10000"))
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

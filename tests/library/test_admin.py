@@ -20,7 +20,8 @@ def admin(client_of: Callable[[User | None], Client]) -> Client:
 
 @pytest.fixture
 def rows(owner: User, member: User, now: datetime) -> None:
-    version = factories.BundleFactory.create().versions.get()
+    creator = factories.CreatorFactory.create(owner=owner)
+    version = factories.BundleFactory.create(creator=creator).versions.get()
     services.open_upload(version.bundle, "a.stl", 5, by=owner, now=now)
     users = User.objects.filter(pk=member.pk).values_list("pk", flat=True)
     services.add_holdings(
