@@ -36,11 +36,20 @@ def post_letter(
     between handing one over and saying so sends it again, as a code that never arrives is worse than two.
     Raises `AddressRefused`.
     """
-    letter, _created = Letter.objects.get_or_create(
+    return letter_once(
+        kind, address_key(address), subject=subject, text=text, code=code, dedupe_key=dedupe_key, now=now
+    )[0]
+
+
+def letter_once(
+    kind: str, key: str, *, subject: str, text: str, code: str = "", dedupe_key: str, now: datetime
+) -> tuple[Letter, bool]:
+    """The letter of this `dedupe_key`, and whether it is new. `key` is an address as `address_key` writes it."""
+    return Letter.objects.get_or_create(
         dedupe_key=dedupe_key,
         defaults={
             "kind": kind,
-            "address_key": address_key(address),
+            "address_key": key,
             "subject": subject,
             "text": text,
             "code": code,
@@ -48,7 +57,6 @@ def post_letter(
             "not_before": now,
         },
     )
-    return letter
 
 
 def send_letter(letter: Letter, *, now: datetime) -> bool:

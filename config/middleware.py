@@ -3,10 +3,19 @@
 from collections.abc import Callable
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRefresh
+
+from accounts.asked import TooManyLetters
+from accounts.models import User
+from config.again import has_second_factor
+from config.views import too_often
 
 
 def believe_no_claims(
@@ -41,3 +50,43 @@ class SignInRequired(LoginRequiredMiddleware):
         if request.headers.get("HX-Request"):
             return HttpResponseClientRefresh()
         return super().handle_no_permission(request, view_func)
+
+
+class AnswerTooOften:
+    """Whatever page asked for one code too many says when the next may go."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if isinstance(error, TooManyLetters):
+            return too_often(request, seconds=error.seconds, why=str(error))
+        return None
+
+
+class StaffShowTwoThings:
+    """With STAFF_MFA an installation's admin gets nowhere but to their account until they have a second factor."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., HttpResponseBase], args: object, kwargs: object
+    ) -> HttpResponse | None:
+        user = request.user
+        if not (settings.STAFF_MFA and isinstance(user, User) and (user.is_staff or user.is_superuser)):
+            return None
+        public = not getattr(view, "login_required", True) and not request.path.startswith(
+            reverse("admin:index")
+        )
+        account = request.path.startswith(reverse("account_email").removesuffix("email/"))
+        if public or account or has_second_factor(user):
+            return None
+        messages.info(request, _("Admins sign in with a second factor here. Choose one to go on."))
+        return redirect("mfa_index")

@@ -63,6 +63,7 @@ INSTALLED_APPS = [
     "rows",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
     "anymail",
     "csp",
     "django_htmx",
@@ -92,6 +93,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "config.middleware.AnswerTooOften",
+    "config.middleware.StaffShowTwoThings",
     "django_htmx.middleware.HtmxMiddleware",
 ]
 
@@ -217,7 +220,21 @@ ALLAUTH_USER_CODE_FORMAT = {"numeric": True, "length": 6, "dashed": False}
 # Of many guesses at one password, as of letters to one address (accounts.services), a day takes few. What answers by
 # the page for 429 is a minute's limit: config.views.too_often says so.
 ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,5/5m/key,40/d/key"}
-ACCOUNT_EMAIL_NOTIFICATIONS = False
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+# Before an address, the password or a second factor changes: config.again. A sign-in of the last five minutes counts.
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
+# Whether the installation's admins must have a second factor.
+STAFF_MFA = env.bool("STAFF_MFA", default=False)
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_ISSUER = SITE_NAME
+# The code before and the one after count too: clocks differ, and typing takes time.
+MFA_TOTP_TOLERANCE = 1
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = LOOPBACK_SITE
+MFA_FORMS = {
+    "authenticate": "config.sign_in.AuthenticateForm",
+    "reauthenticate": "config.sign_in.ReauthenticateForm",
+}
 ACCOUNT_UNIQUE_EMAIL = True
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""

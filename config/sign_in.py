@@ -1,18 +1,28 @@
 """The sign-in forms: an address is stored as its key, and a code is guessed three times, however quickly."""
 
+import logging
 from typing import Any
 
 from allauth.account import forms as allauth
 from allauth.account.adapter import get_adapter
 from allauth.core import context
+from allauth.mfa.base import forms as mfa
 from django import forms
 from django.core.cache import cache
+from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
+
+from accounts.models import User
+from config.proxy import shortened
+
+log = logging.getLogger(__name__)
 
 GUESSES = 3
 # Longer than any code lives.
 REMEMBERED_SECONDS = 3600
+# The code before, this one and the one after are taken: 90 seconds.
+USED_SECONDS = 120
 
 
 class NamedAddress:
@@ -70,7 +80,11 @@ class CountedGuesses:
     def clean_code(self) -> Any:
         if not may_guess(self.expected_code or ""):
             raise get_adapter().validation_error("too_many_login_attempts")
-        return super().clean_code()  # type: ignore[misc]
+        try:
+            return super().clean_code()  # type: ignore[misc]
+        except forms.ValidationError:
+            say_sign_in(context.request, None, "wrong code")
+            raise
 
 
 class ConfirmLoginCodeForm(CountedGuesses, allauth.ConfirmLoginCodeForm):  # type: ignore[misc]
@@ -83,6 +97,40 @@ class ConfirmEmailVerificationCodeForm(CountedGuesses, allauth.ConfirmEmailVerif
 
 class ConfirmPasswordResetCodeForm(CountedGuesses, allauth.ConfirmPasswordResetCodeForm):  # type: ignore[misc]
     pass
+
+
+class OneUse:
+    """A code of an authenticator app opens once, as long as it is good: allauth forgets it after half of that."""
+
+    user: User
+
+    def clean_code(self) -> str:
+        try:
+            code = str(super().clean_code())  # type: ignore[misc]
+            used = salted_hmac(
+                "config.sign_in.one_use", f"{self.user.pk}:{''.join(code.split())}"
+            ).hexdigest()
+            if not cache.add(f"used:{used}", True, USED_SECONDS):
+                raise get_adapter().validation_error("incorrect_code")
+        except forms.ValidationError:
+            say_sign_in(context.request, self.user, "wrong second factor")
+            raise
+        return code
+
+
+class AuthenticateForm(OneUse, mfa.AuthenticateForm):  # type: ignore[misc]
+    pass
+
+
+class ReauthenticateForm(OneUse, mfa.ReauthenticateForm):  # type: ignore[misc]
+    pass
+
+
+def say_sign_in(request: HttpRequest, user: User | None, what: str) -> None:
+    """The log says who did what, and of which network: enough to see somebody trying, too little to follow anybody."""
+    who = f"account {user.pk}" if user else "somebody"
+    level = logging.WARNING if what.startswith(("wrong", "typed")) else logging.INFO
+    log.log(level, "%s: %s, from %s", who, what, shortened(request.META.get("REMOTE_ADDR", "")))
 
 
 def may_guess(code: str) -> bool:

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from allauth.account.internal.flows.login import record_authentication
 from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_not_required
@@ -15,6 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from accounts.models import User
+from config.sign_in import say_sign_in
 from groups.models import Creator
 
 SALT = "config.sign_in_link"
@@ -68,6 +70,8 @@ def sign_in_by_link(request: HttpRequest, token: str) -> HttpResponse:
     except LinkSpent as spent:
         return render(request, "config/sign_in_by_link.html", {"refusal": str(spent)}, status=410)
     login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
+    record_authentication(request, user, method="link")
+    say_sign_in(request, user, "signed in by a link")
     if Creator.objects.run_by(user).exists():
         return redirect("/studio/")
     return redirect("admin:index" if user.is_staff else settings.LOGIN_REDIRECT_URL)
