@@ -242,6 +242,7 @@ ACCOUNT_FORMS = {
     "signup": "config.sign_in.SignupForm",
     "login": "config.sign_in.LoginForm",
     "reset_password": "config.sign_in.ResetPasswordForm",
+    "set_password": "config.sign_in.SetPasswordForm",
     "add_email": "config.sign_in.AddEmailForm",
     "request_login_code": "config.sign_in.RequestLoginCodeForm",
     "confirm_login_code": "config.sign_in.ConfirmLoginCodeForm",

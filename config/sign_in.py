@@ -5,6 +5,7 @@ from typing import Any
 
 from allauth.account import forms as allauth
 from allauth.account.adapter import get_adapter
+from allauth.account.internal.flows.reauthentication import raise_if_reauthentication_required
 from allauth.core import context
 from allauth.mfa.base import forms as mfa
 from django import forms
@@ -59,6 +60,15 @@ class ResetPasswordForm(NamedAddress, allauth.ResetPasswordForm):  # type: ignor
 
 class AddEmailForm(NamedAddress, allauth.AddEmailForm):  # type: ignore[misc]
     pass
+
+
+class SetPasswordForm(allauth.SetPasswordForm):  # type: ignore[misc]
+    """Allauth lets any session set a first password. Raises ReauthenticationRequired."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.is_bound:
+            raise_if_reauthentication_required(context.request, app="allauth.account")
 
 
 class RequestLoginCodeForm(NamedAddress, allauth.RequestLoginCodeForm):  # type: ignore[misc]

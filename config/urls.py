@@ -1,6 +1,5 @@
-from allauth.account.decorators import reauthentication_required, secure_admin_login
+from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress
-from allauth.account.views import password_set
 from allauth.mfa.models import Authenticator
 from django.contrib import admin
 from django.contrib.auth.models import Group as PermissionGroup
@@ -23,8 +22,6 @@ urlpatterns = [
     path("library/", include("library.urls")),
     path("studio/", include("studio.urls")),
     path("accounts/again/", again.again, name="again"),
-    # Allauth lets any session set a first password.
-    path("accounts/password/set/", reauthentication_required(password_set, app="allauth.account")),
     path("accounts/", include("allauth.urls")),
     path("sign-in/<str:token>/", sign_in_link.sign_in_by_link, name="sign_in_by_link"),
     path("admin/", admin.site.urls),

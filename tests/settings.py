@@ -21,7 +21,7 @@ CELERY_TASK_ALWAYS_EAGER = False
 # woken. With REDIS_URL it goes through Redis all the same, under names of this process's own.
 if REDIS_URL:  # noqa: F405
     _own = f"tests-{secrets.token_hex(4)}:"
-    CACHES["default"]["KEY_PREFIX"] = _own  # noqa: F405
+    CACHES["default"] |= {"BACKEND": "tests.own_redis.OwnRedis", "KEY_PREFIX": _own}  # noqa: F405
     CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": _own}
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

@@ -19,6 +19,16 @@ NOT_PAGES = {
     "account_inactive": "for a closed account",
     "account_password_reset_completed": "follows a code",
     "account_reauthenticate": "asks for a password",
+    "mfa_authenticate": "follows signing in",
+    "mfa_reauthenticate": "for whoever has a second factor",
+    "mfa_deactivate_totp": "for whoever has a second factor",
+    "mfa_view_recovery_codes": "for whoever has a second factor",
+    "mfa_generate_recovery_codes": "for whoever has a second factor",
+    "mfa_download_recovery_codes": "a file",
+    "mfa_list_webauthn": "for whoever has a second factor",
+    "mfa_reauthenticate_webauthn": "for whoever has a second factor",
+    "mfa_remove_webauthn": "for whoever has a second factor",
+    "mfa_edit_webauthn": "for whoever has a second factor",
     "healthz": "text",
     "readyz": "JSON",
     "metrics": "numbers for a machine",
@@ -124,7 +134,15 @@ def rows() -> Iterator[tuple[Any, ...]]:
     yield "newcomer", "studio:start"
     yield "member", "library:home"
     yield "member", "library:entry", LibraryEntry.objects.filter(user=jo).earliest("pk").pk
-    for name in ("account_email", "account_set_password", "account_logout"):
+    for name in (
+        "account_email",
+        "account_set_password",
+        "again",
+        "mfa_index",
+        "mfa_activate_totp",
+        "mfa_add_webauthn",
+        "account_logout",
+    ):
         yield "member", name
 
     for name in ("home", "groups", "create_group", "bundles", "create_bundle", "releases", "settings"):
