@@ -52,6 +52,24 @@ class SignInRequired(LoginRequiredMiddleware):
         return super().handle_no_permission(request, view_func)
 
 
+def keep_no_copies(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """A page that says nothing of copies is kept by nobody: not by a proxy, and not for the next one at this browser.
+
+    Files, pictures and styles say for themselves how long they last.
+    """
+
+    def unkept(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        kind = response.get("Content-Type", "").partition(";")[0]
+        if kind in {"text/html", "application/json"} and not response.has_header("Cache-Control"):
+            response["Cache-Control"] = "private, no-store"
+        return response
+
+    return unkept
+
+
 class AnswerTooOften:
     """Whatever page asked for one code too many says when the next may go."""
 

@@ -21,6 +21,8 @@ from groups.models import Creator
 
 SALT = "config.sign_in_link"
 GOOD_FOR = timedelta(hours=1)
+# Written by `run` while it runs: another terminal does not know which port it was given.
+RUNNING = settings.VAR_DIR / "running"
 
 
 class LinkSpent(Exception):
@@ -33,7 +35,15 @@ class LinkSpent(Exception):
 def make_link(user: User) -> str:
     """An address under SITE_URL by which `user` signs in within the hour, once. Twice: either works, then neither."""
     token = signing.dumps([user.pk, user.last_login and user.last_login.isoformat()], salt=SALT)
-    return f"{settings.SITE_URL}{reverse('sign_in_by_link', args=[token])}"
+    return f"{running_site()}{reverse('sign_in_by_link', args=[token])}"
+
+
+def running_site() -> str:
+    """Where this site answers: as `make run` wrote it down while it runs on a port of its own, or else SITE_URL."""
+    try:
+        return RUNNING.read_text().strip() if settings.MAILBOX else settings.SITE_URL
+    except OSError:
+        return settings.SITE_URL
 
 
 def read_link(token: str) -> tuple[User, datetime | None]:

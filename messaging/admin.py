@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.admin import ReadOnlyAdmin
+from accounts.admin import GuardedAdmin, ReadOnlyAdmin
 from accounts.models import User
 from messaging import (
     gate_admin,  # noqa: F401 – registers itself
@@ -54,7 +54,7 @@ class CeilingForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Cadence)
-class CadenceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class CadenceAdmin(GuardedAdmin):
     """A group without a row has the installation's numbers; adding one, like changing it, sets its ceiling."""
 
     form = CeilingForm

@@ -2,15 +2,18 @@
 
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import time_machine
 from allauth.account.models import EmailAddress
+from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 from django.test import Client
 
 from accounts.models import AuditEvent, User
+from config import sign_in_link
 from config.sign_in_link import LinkSpent, make_link, use_link
 from groups.models import Creator
 
@@ -86,3 +89,15 @@ def test_createadmin_refuses_what_is_no_address() -> None:
     with pytest.raises(CommandError, match="no @"):
         call_command("createadmin", "root", stdout=StringIO())
     assert not User.objects.exists()
+
+
+def test_a_link_leads_to_the_port_on_which_the_site_runs(
+    member: User, settings: LazySettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sign_in_link, "RUNNING", tmp_path / "running")
+    settings.MAILBOX = True
+    assert make_link(member).startswith(f"{settings.SITE_URL}/")
+    (tmp_path / "running").write_text("http://127.0.0.1:9123\n")
+    assert make_link(member).startswith("http://127.0.0.1:9123/")
+    settings.MAILBOX = False
+    assert make_link(member).startswith(f"{settings.SITE_URL}/"), "a real site is where its setting says"

@@ -15,7 +15,7 @@ from django.db import connection
 
 from accounts.models import User
 from config.demo import build as demo
-from config.sign_in_link import make_link
+from config.sign_in_link import RUNNING, make_link
 from config.supervisor import Hopeless, Part, supervise
 
 SECONDS_TO_ANSWER = 60
@@ -45,10 +45,13 @@ class Command(BaseCommand):
             "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": "ignore:You're running the worker",
         }
+        RUNNING.write_text(settings.SITE_URL)
         try:
             supervise(parts, environ=environ, say=self.say, started=self.welcome)
         except Hopeless as hopeless:
             raise CommandError(str(hopeless)) from hopeless
+        finally:
+            RUNNING.unlink(missing_ok=True)
         self.say("Stopped.")
 
     def say(self, line: str) -> None:
