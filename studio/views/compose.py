@@ -39,6 +39,7 @@ from studio.forms.moments import next_minute
 from studio.forms.releases import ComposeForm, TimingForm
 from studio.scope import StudioRequest, of_creator, post_only, posted, row_number
 from studio.views.checks import outlook_of
+from studio.views.pressing import press
 
 PEOPLE_A_PAGE = 100
 # The mail is shown as its reader's program would: styles of its own, and nothing that could run or be fetched.
@@ -81,11 +82,12 @@ def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     form, timing = ComposeForm(request.POST, message=message), TimingForm(request.POST)
     if message.release.state != Release.State.DRAFT:
         return redirect("studio:release", creator.slug, pk)
-    if not (form.is_valid() and timing.is_valid() and _saved(request, form)):
+    if not (form.is_valid() and timing.is_valid()):
         return _page(request, creator, message, form, timing)
     now = timezone.now()
     due_at = timing.due_at or now
-    try:
+
+    def send() -> None:
         confirm_message(
             message,
             request_id=timing.request,
@@ -94,6 +96,10 @@ def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
             now=now,
             revision=message.revision,
         )
+
+    try:
+        if not press(lambda: _saved(request, form), send):
+            return _page(request, creator, message, form, timing)
     except ConfirmRefused as refused:
         return _page(request, creator, message, form, timing, refused=refused)
     tasks.wake_release(pk)
@@ -108,13 +114,18 @@ def publish(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     form, timing = ComposeForm(request.POST, message=message), TimingForm(request.POST)
     if message.release.state != Release.State.DRAFT:
         return redirect("studio:release", creator.slug, pk)
-    if not (form.is_valid() and timing.is_valid() and _saved(request, form)):
+    if not (form.is_valid() and timing.is_valid()):
         return _page(request, creator, message, form, timing)
     now = timezone.now()
-    try:
+
+    def give() -> None:
         publish_draft(
             message, revision=message.revision, publish_at=timing.due_at or now, by=request.user, now=now
         )
+
+    try:
+        if not press(lambda: _saved(request, form), give):
+            return _page(request, creator, message, form, timing)
     except (ReleaseRefused, DraftChanged, StillUploading) as refused:
         return _page(request, creator, message, form, timing, refused=refused)
     tasks.wake_release(pk)

@@ -32,6 +32,7 @@ from studio.forms.sending import ReminderForm
 from studio.scope import StudioRequest, of_creator, post_only, posted
 from studio.views.checks import outlook_of
 from studio.views.compose import MAIL_POLICY
+from studio.views.pressing import press
 
 
 @of_creator(Right.SEND)
@@ -65,10 +66,11 @@ def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     if message.state != Message.State.DRAFT:
         return redirect("studio:release", creator.slug, pk)
     form, timing = ReminderForm(request.POST), TimingForm(request.POST)
-    if not (form.is_valid() and timing.is_valid() and _saved(request, message, form)):
+    if not (form.is_valid() and timing.is_valid()):
         return _page(request, creator, message, form, timing)
     due_at = timing.due_at or now
-    try:
+
+    def send() -> None:
         confirm_message(
             message,
             request_id=timing.request,
@@ -77,6 +79,10 @@ def confirm(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
             now=now,
             revision=message.revision,
         )
+
+    try:
+        if not press(lambda: _saved(request, message, form), send):
+            return _page(request, creator, message, form, timing)
     except ConfirmRefused as refused:
         return _page(request, creator, message, form, timing, refused=refused)
     tasks.wake_message(message.pk)

@@ -25,6 +25,7 @@ from messaging.services import (
     start_message,
     start_reminder,
 )
+from studio.views import compose
 from tests import factories
 from tests.studio import test_compose
 from tests.studio.conftest import url
@@ -156,6 +157,35 @@ def test_what_was_saved_between_saving_and_confirming_is_not_sent(
     with pytest.raises(DraftChanged):
         ways[way](by=owner, now=now, revision=mine)
     assert test_compose.state_of(draft) == ("draft", "draft")
+
+
+@pytest.mark.parametrize("button", ["confirm_release", "publish_release"])
+def test_the_pages_own_autosave_that_arrives_late_holds_nothing_up_and_is_not_sent(
+    draft: Release,
+    bundle: Bundle,
+    client_of: ClientOf,
+    owner: User,
+    hobbyist: Group,
+    button: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    factories.MembershipFactory.create(group=hobbyist)
+    browser, page = client_of(owner), str(uuid4())
+    form = {**filled(bundle, hobbyist, body="All of it"), "request_id": page, "revision": 0}
+    late = [{**form, "body": "All of"}]
+    saved = compose._saved
+
+    def overtaken(*args: Any) -> bool:
+        done = saved(*args)
+        if late:
+            browser.post(url("compose", draft.pk), late.pop(), headers=HTMX)
+        return done
+
+    monkeypatch.setattr(compose, "_saved", overtaken)
+    browser.post(url(button, draft.pk), form)
+    draft.refresh_from_db()
+    assert draft.state == Release.State.CONFIRMED
+    assert start_message(draft).body == "All of it"
 
 
 @pytest.mark.postgres
