@@ -244,7 +244,7 @@ def test_the_status_is_one_screen_of_words_and_numbers(
 
 def test_the_status_says_why_nothing_goes(message: Message, now: datetime, settings: LazySettings) -> None:
     gate.beat(now)
-    Gate.objects.update(rests_until=now + 1000 * DAY, rests_because="535 wrong password")
+    Gate.objects.update(rests_until=now + 10_000 * DAY, rests_because="535 wrong password")
     assert "rests until" in say("status")
     gate.lock("The database was put back.", now)
     assert "LOCKED since 2026-11-21 12:00:00 UTC: The database was put back." in say("status")
