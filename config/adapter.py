@@ -20,6 +20,7 @@ from accounts.models import User
 from accounts.services import post_letter
 from config.again import end_other_sessions, has_second_factor, has_shown_it
 from config.proxy import shortened
+from config.second_factor import seal_anew
 from config.sign_in import say_sign_in
 from distribution.services import settle_waiting
 from distribution.views import PRESSED
@@ -88,6 +89,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
         """What waited is there, and who pressed Redeem here before signing in lands on what they redeemed."""
         say_sign_in(request, user, "signed in")
+        seal_anew(user)
         settle_waiting(user, now=timezone.now())
         if pressed := request.session.pop(PRESSED, None):
             kwargs["redirect_url"] = reverse("redeemed", args=[pressed["ticket"]])

@@ -120,6 +120,10 @@ def secret(value: str) -> str:
     return one_line(value)
 
 
+def secrets(value: str) -> list[str]:
+    return [secret(word.strip()) for word in value.split(",") if word.strip()]
+
+
 def host(value: str) -> str:
     """A host's name as machines say it: IDNA, lower case."""
     words = value.strip().strip("[]")
@@ -292,6 +296,7 @@ JUDGES: dict[str, Judge] = {
     "STATIC_ROOT": folder,
     "DEBUG": truth,
     "SECRET_KEY": secret,
+    "SECRET_KEY_FALLBACKS": secrets,
     "TICKET_KEY": secret,
     "METRICS_TOKEN": secret,
     "INSTALLATION_ID": one_line,

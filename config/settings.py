@@ -31,6 +31,8 @@ VAR_DIR = private_folder(Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = kept_secret("SECRET_KEY", env.str("SECRET_KEY", default=""), VAR_DIR)
+# Keys from before: sessions and second factors of their time are still read.
+SECRET_KEY_FALLBACKS = judging.secrets(env.str("SECRET_KEY_FALLBACKS", default=""))
 # The ticket's key is its own: rotating the session key must not break a hundred thousand mailed links.
 TICKET_KEY = kept_secret("TICKET_KEY", env.str("TICKET_KEY", default=""), VAR_DIR)
 # Which installation this is: a database that belongs to another one is a copy, and sends nothing.
@@ -227,6 +229,7 @@ ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
 # Whether the installation's admins must have a second factor.
 STAFF_MFA = env.bool("STAFF_MFA", default=False)
+MFA_ADAPTER = "config.second_factor.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_ISSUER = SITE_NAME
 # The code before and the one after count too: clocks differ, and typing takes time.

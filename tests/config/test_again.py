@@ -10,7 +10,6 @@ import time_machine
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
-from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, generate_totp_secret, hotp_value
 from django.conf import LazySettings
 from django.core.cache import cache
 from django.db import connection
@@ -21,25 +20,15 @@ from django.utils import timezone
 from accounts.asked import LIMITS, TooManyLetters, post_asked_letter
 from accounts.models import Letter, User
 from config.sign_in_link import make_link
+from tests.signing_in import LOGIN, code, now_code, sign_in, totp_of
 
-EMAIL, AGAIN, LOGIN = "/accounts/email/", "/accounts/again/", "/accounts/login/code/"
+EMAIL, AGAIN = "/accounts/email/", "/accounts/again/"
 PASSWORD = "one long sentence only mia knows"
 
 
 @pytest.fixture(autouse=True)
 def fresh_limits() -> None:
     cache.clear()
-
-
-def code(kind: str) -> str:
-    return Letter.objects.filter(kind=kind).latest("pk").code
-
-
-def sign_in(member: User) -> Client:
-    browser = Client()
-    browser.post(LOGIN, {"email": member.email})
-    browser.post("/accounts/login/code/confirm/", {"code": code("login_code")})
-    return browser
 
 
 @pytest.fixture
@@ -243,16 +232,6 @@ def test_of_many_askers_at_once_no_more_get_a_letter_than_may(now: datetime) -> 
 
 
 # --- second factors -------------------------------------------------------------------------------
-
-
-def totp_of(user: User) -> str:
-    secret = generate_totp_secret()
-    TOTP.activate(user, secret)
-    return secret
-
-
-def now_code(secret: str) -> str:
-    return format_hotp_value(hotp_value(secret, int(timezone.now().timestamp()) // 30))
 
 
 @pytest.mark.django_db

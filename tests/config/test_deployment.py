@@ -71,7 +71,7 @@ def test_compose_carries_no_secret() -> None:
     for service in COMPOSE["services"].values():
         for name, value in service.get("environment", {}).items():
             if re.search(r"SECRET|PASSWORD|_KEY", name):
-                assert re.fullmatch(r"\$\{[A-Z0-9_]+:\?\}", value), name
+                assert re.fullmatch(r"\$\{[A-Z0-9_]+:(\?|-)\}", value), name
     assert "${POSTGRES_PASSWORD:?}" in OURS["web"]["environment"]["DATABASE_URL"]
     assert "${REDIS_PASSWORD:?}" in OURS["web"]["environment"]["REDIS_URL"]
 

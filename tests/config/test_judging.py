@@ -19,6 +19,7 @@ GOOD = "a1b2c3d4e5" * 5
 
 HOSTILE = [
     ("SECRET_KEY", ["short", "a" * 50, "replace-me-with-fifty-random-characters-of-your-own-0"]),
+    ("SECRET_KEY_FALLBACKS", ["short", f"{GOOD},short", "replace-me"]),
     ("TICKET_KEY", ["x" * 31, "replace-me"]),
     ("METRICS_TOKEN", ["secret"]),
     ("SITE_URL", [

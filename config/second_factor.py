@@ -1,0 +1,84 @@
+"""What second factors hang on lies sealed in the database: whoever reads a copy of it makes no codes.
+
+Passkeys need no seal, as theirs is the public half of a key.
+"""
+
+import base64
+import logging
+
+from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django import forms
+from django.conf import settings
+from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import User
+
+log = logging.getLogger(__name__)
+
+# Neither a secret in base32 nor a seed in hex begins like this: what does not was stored before there was a seal.
+SEALED = "sealed:"
+# What of each kind of row is sealed.
+SECRETS = {Authenticator.Type.TOTP: "secret", Authenticator.Type.RECOVERY_CODES: "seed"}
+
+
+class NoKeyOpensIt(forms.ValidationError):
+    """It was sealed by a SECRET_KEY that is not known here, or was changed since."""
+
+    # A page that counts codes shows none.
+    silent_variable_failure = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            _("Your second factor cannot be read here any more. Please tell whoever runs this site.")
+        )
+
+
+class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]
+    """Seals by SECRET_KEY, and reads what any of SECRET_KEY_FALLBACKS sealed."""
+
+    def encrypt(self, text: str) -> str:
+        return SEALED + _seal_of(settings.SECRET_KEY).encrypt(text.encode()).decode()
+
+    def decrypt(self, encrypted_text: str) -> str:
+        """Raises NoKeyOpensIt."""
+        if not encrypted_text.startswith(SEALED):
+            return encrypted_text
+        known = MultiFernet([_seal_of(key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)])
+        try:
+            return known.decrypt(encrypted_text.removeprefix(SEALED)).decode()
+        except InvalidToken as error:
+            log.error("a second factor was sealed by another SECRET_KEY: put that into SECRET_KEY_FALLBACKS")
+            raise NoKeyOpensIt from error
+
+
+def seal_anew(user: User) -> None:
+    """What the user's second factors hang on is sealed by the SECRET_KEY of now, if any key opens it. Twice: the same."""
+    adapter = MFAAdapter()
+    for row in Authenticator.objects.filter(user=user, type__in=SECRETS):
+        name = SECRETS[row.type]
+        if _is_sealed_by(settings.SECRET_KEY, row.data[name]):
+            continue
+        try:
+            sealed = adapter.encrypt(adapter.decrypt(row.data[name]))
+        except NoKeyOpensIt:
+            continue
+        # A recovery code may be used at this moment: then this row is sealed next time.
+        unchanged = Authenticator.objects.filter(pk=row.pk, data=row.data)
+        unchanged.update(data=row.data | {name: sealed})
+
+
+def _is_sealed_by(key: str, stored: str) -> bool:
+    try:
+        _seal_of(key).decrypt(stored.removeprefix(SEALED))
+    except InvalidToken:
+        return False
+    return stored.startswith(SEALED)
+
+
+def _seal_of(key: str) -> Fernet:
+    # A key of its own: what signs sessions and links opens nothing here.
+    own = salted_hmac("config.second_factor", "", secret=key, algorithm="sha256").digest()
+    return Fernet(base64.urlsafe_b64encode(own))
