@@ -61,6 +61,7 @@ class Staff(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["creator", "user"], name="staff_once_a_creator")]
+        verbose_name_plural = "staff"
 
     def __str__(self) -> str:
         return f"{self.user} at {self.creator}"

@@ -242,6 +242,7 @@ class LibraryEntry(models.Model):
             # Read by a bundle's page: how many hold it. Entries come bundle by bundle, so it grows at its end.
             models.Index(fields=["bundle"], name="entry_by_bundle"),
         ]
+        verbose_name_plural = "library entries"
 
     def __str__(self) -> str:
         return f"{self.bundle} of {self.user}"

@@ -106,7 +106,7 @@ ROWS: dict[str, Row] = {
     "library:download_release": of_member(200, "holding"),
     "library:cover": Row(SIGN_IN, NOT_HERE, 200, 200, ("bundle",)),
     # The studio
-    "studio:start": own(200),
+    "studio:start": Row(SIGN_IN, 302, 200, 302),
     "studio:home": of_creator(200),
     "studio:groups": of_creator(200),
     "studio:create_group": of_creator(200),

@@ -49,6 +49,8 @@ def build(*, now: datetime) -> None:
     creator = make_creator(ana, now=ago(60))
     patrons = make_group(creator, "Patrons", now=ago(60))
     tiers = [make_group(creator, name, parent=patrons, now=ago(60)) for name in TIERS]
+    for kind, names in people.ELSEWHERE.items():
+        fill(make_group(creator, kind.label, kind=kind, now=ago(45)), names, now=ago(30))
     listed = [("Jo Winter", MEMBER_ADDRESS, "Collector"), *people.everyone()]
     import_people(patrons, ana, people.patreon_export(listed, now=ago(24)), now=ago(24))
     gears, tower, rules, knots, vases, moon = (
@@ -124,10 +126,25 @@ def make_creator(ana: User, *, now: datetime) -> Creator:
     )
 
 
-def make_group(creator: Creator, name: str, *, parent: Group | None = None, now: datetime) -> Group:
+def make_group(
+    creator: Creator,
+    name: str,
+    *,
+    kind: Group.Kind = Group.Kind.PATRONS,
+    parent: Group | None = None,
+    now: datetime,
+) -> Group:
     same_level = creator.groups.filter(parent=parent)  # type: ignore[optional-lookup]  # None: a group of its own
     found = same_level.filter(name=name).first()
-    return found or groups.create_group(creator, name=name, kind=Group.Kind.PATRONS, parent=parent, now=now)
+    return found or groups.create_group(creator, name=name, kind=kind, parent=parent, now=now)
+
+
+def fill(group: Group, names: str, *, now: datetime) -> None:
+    """Everybody of the names is a member, added by hand."""
+    for name in names.split(", "):
+        groups.start_membership(
+            group, groups.add_contact(group.creator, people.address_of(name), name, now=now), now=now
+        )
 
 
 def import_people(patrons: Group, ana: User, export: bytes, *, now: datetime) -> None:

@@ -6,6 +6,8 @@ import unicodedata
 from datetime import datetime, timedelta
 from zlib import crc32
 
+from groups.models import Group
+
 HEADINGS = (
     "Name,Email,Discord,Patron Status,Follows You,Free Member,Free Trial,Lifetime Amount,Pledge Amount,"
     "Charge Frequency,Tier,Addressee,Street,City,State,Zip,Country,Phone,Patronage Since Date,Last Charge Date,"
@@ -15,6 +17,12 @@ HEADINGS = (
 TIERS = {"Hobbyist": "5.00", "Collector": "10.00", "Merchant": "30.00"}
 FIRST = "Éloïse Priya Mònica Yusuf Zoë Dmitri Uma Søren Ngozi Wren Aoife Tomás Ingrid Mateo Hana Olu Freya Kaito Lior Nadia"
 LAST = "Schäfer Yılmaz Zielińska Moreau Okafor Lindqvist Nakamura Ferreira Novák O’Brien Haddad Petrov Jansen Castillo"
+
+# Who supports her in other places than Patreon.
+ELSEWHERE = {
+    Group.Kind.TRIBERS: "Bram Visser, Chidi Eze, Esther Lang, Goran Babić, Irma Solis, Junko Mori, Klaus Brandt",
+    Group.Kind.PIONEERS: "Lena Fuchs, Marek Dvořák, Nour Aziz, Oskar Holm, Paloma Reyes",
+}
 
 
 def everyone() -> list[tuple[str, str, str]]:

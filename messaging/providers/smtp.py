@@ -215,11 +215,14 @@ def _kind(code: int) -> Kind:
     return Kind.REFUSED if code >= 500 else Kind.LATER
 
 
+def _trusted() -> ssl.SSLContext:
+    """By itself `smtplib` asks for no certificate. This wants a good one, for the very name that was asked for."""
+    return ssl.create_default_context()
+
+
 def _connect() -> smtplib.SMTP:
     """A connection that is signed in. Raises `NotOpen`."""
-    # By itself `smtplib` asks for no certificate. This one wants a good one, for the very name that was asked for.
-    trusted = ssl.create_default_context()
-    kind = partial(smtplib.SMTP_SSL, context=trusted) if settings.EMAIL_USE_SSL else smtplib.SMTP
+    kind = partial(smtplib.SMTP_SSL, context=_trusted()) if settings.EMAIL_USE_SSL else smtplib.SMTP
     server: smtplib.SMTP | None = None
     try:
         server = kind(
@@ -231,7 +234,7 @@ def _connect() -> smtplib.SMTP:
         )
         server.ehlo_or_helo_if_needed()
         if settings.EMAIL_USE_TLS:
-            server.starttls(context=trusted)
+            server.starttls(context=_trusted())
             server.ehlo()
         if settings.EMAIL_HOST_USER:
             server.login(settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD)

@@ -111,9 +111,11 @@ class ReleaseRow:
     reminder: Message | None
     mailed: int
     redeemed: int
+    # Its time has come, and no worker has begun yet.
+    starting: bool
 
 
-def release_rows(releases: Iterable[Release]) -> list[ReleaseRow]:
+def release_rows(releases: Iterable[Release], *, now: datetime) -> list[ReleaseRow]:
     """Four queries, however many releases."""
     releases = list(releases)
     messages = {message.release_id: message for message in Message.objects.announcing(releases)}
@@ -128,9 +130,19 @@ def release_rows(releases: Iterable[Release]) -> list[ReleaseRow]:
             reminders.get(release.pk),
             mailed_of(told.get(message.pk, {})) if message else 0,
             redeemed[release.pk],
+            is_starting(release, now),
         )
         for release in releases
     ]
+
+
+def is_starting(release: Release, now: datetime) -> bool:
+    """Whether its time has come though no worker has begun it: what was sent "now" is never called scheduled."""
+    return (
+        release.state == Release.State.CONFIRMED
+        and release.publish_at is not None
+        and release.publish_at <= now
+    )
 
 
 def mailed_of(counts: Mapping[str, int]) -> int:

@@ -21,8 +21,13 @@ SHOWN = 5
 
 @partial(with_right, right=None)
 def start(request: StudioRequest) -> HttpResponse:
-    """The creators somebody runs, and the form to become one where the installation lets them (P2)."""
+    """The creators somebody runs, and the form to become one where the installation lets them (P2).
+
+    Whoever runs one is led straight to it; with `?new` they find the form.
+    """
     creators = list(Creator.objects.run_by(request.user).order_by("name", "id"))
+    if request.method == "GET" and len(creators) == 1 and "new" not in request.GET:
+        return redirect("studio:home", creators[0].slug)
     context = {"creators": creators, "way": settings.CREATORS}
     if settings.CREATORS == "invited" and not request.user.is_staff:
         return render(request, "studio/start.html", context)
@@ -47,10 +52,10 @@ def home(request: StudioRequest, creator: Creator) -> HttpResponse:
         "creator": creator,
         "steps": words.of_first_steps(queries.begun(creator), creator),
         "groups": queries.group_cards(creator, now=now),
-        "given": queries.release_rows(given),
+        "given": queries.release_rows(given, now=now),
         "scheduled": queries.release_rows(
-            releases.filter(state=states.CONFIRMED).order_by("publish_at")[:SHOWN]
+            releases.filter(state=states.CONFIRMED).order_by("publish_at")[:SHOWN], now=now
         ),
-        "drafts": queries.release_rows(releases.filter(state=states.DRAFT)[:SHOWN]),
+        "drafts": queries.release_rows(releases.filter(state=states.DRAFT)[:SHOWN], now=now),
     }
     return render(request, "studio/home.html", context)

@@ -46,7 +46,7 @@ class Panel:
 def releases(request: StudioRequest, creator: Creator) -> HttpResponse:
     """Drafts, what is scheduled, and what was given, newest first."""
     page = Paginator(creator.releases.all(), RELEASES_A_PAGE).get_page(request.GET.get("page"))
-    context = {"creator": creator, "page": page, "rows": queries.release_rows(page)}
+    context = {"creator": creator, "page": page, "rows": queries.release_rows(page, now=timezone.now())}
     return render(request, "studio/releases.html", context)
 
 
@@ -67,7 +67,7 @@ def release(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
         "message": message,
         "first": told[0],
         "others": told[1:],
-        "due": release.publish_at is not None and release.publish_at <= now,
+        "starting": queries.is_starting(release, now),
         "moving": release.state not in STILL or any(one.moving for one in told),
         "numbers": (numbers := queries.numbers(release, message, found)),
         "funnel": words.of_funnel(numbers, reverse("studio:recipients", args=[creator.slug, pk])),

@@ -95,6 +95,8 @@ def test_the_demo_tells_its_story_once_however_often_it_is_built(
     assert len(list(settings.MAILBOX_DIR.glob("*.eml"))) == told["Delivery"]
     assert Grant.objects.filter(redeemed_at__isnull=False).exists()
     assert Holding.objects.filter(entry__user__email=build.MEMBER_ADDRESS).exists()
+    kinds = Membership.objects.filter(ended_at=None).values_list("group__kind", flat=True)
+    assert set(kinds) == {"patrons", "tribers", "pioneers"}
     build.build(now=now)
     assert rows() == told
 

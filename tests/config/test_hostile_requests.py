@@ -53,7 +53,7 @@ def test_a_made_up_session_is_no_session(browser: Client, key: str) -> None:
     assert "Sign in" in answer.text
 
 
-@pytest.mark.parametrize("query", ["verb=%00", "verb__contains=a%00b", "q=%00", "verb=%%0000"])
+@pytest.mark.parametrize("query", ["verb=%00", "verb__exact=a%00b", "q=%00", "verb=%%0000"])
 def test_no_filter_of_the_admin_hears_a_nul(query: str, admin_client: Client) -> None:
     answer = admin_client.get(f"/admin/accounts/auditevent/?{query}")
     assert answer.status_code in {200, 302}

@@ -31,6 +31,25 @@ def details(**changes: str) -> dict[str, str]:
     }
 
 
+def test_who_runs_one_studio_is_led_straight_there(studio: Client, owner: User) -> None:
+    assert studio.get(START)["Location"] == url("home")
+    page = studio.get(f"{START}?new").content.decode()
+    assert "Start another studio" in page
+    assert '<details class="panel" open>' in page
+    studio.post(f"{START}?new", details())
+    both = studio.get(START).content.decode()
+    assert "Ana&#x27;s Forge" in both
+    assert "Mia&#x27;s Models" in both
+
+
+def test_where_creators_are_invited_nobody_is_offered_another_studio(
+    studio: Client, settings: LazySettings
+) -> None:
+    assert "?new" in studio.get(url("home")).content.decode()
+    settings.CREATORS = "invited"
+    assert "?new" not in studio.get(url("home")).content.decode()
+
+
 def test_the_form_proposes_the_own_address(client_of: ClientOf, member: User) -> None:
     page = client_of(member).get(START).content.decode()
     assert "Become a creator" in page
@@ -84,7 +103,7 @@ def test_where_creators_are_approved_the_waiting_is_said(
     browser = client_of(member)
     assert "approves you before your first release" in browser.get(START).content.decode()
     assert "Waiting for approval" in browser.post(START, details(), follow=True).content.decode()
-    assert "waiting for approval" in browser.get(START).content.decode().lower()
+    assert "waiting for approval" in browser.get(f"{START}?new").content.decode().lower()
 
 
 def test_where_creators_are_invited_there_is_no_form(

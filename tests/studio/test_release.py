@@ -101,6 +101,17 @@ def test_a_scheduled_release_says_when_and_offers_to_take_it_back(
     assert "What became of it" not in page
 
 
+def test_what_is_sent_now_is_never_called_scheduled(studio: Client, message: Message, owner: User) -> None:
+    confirm(message, owner)
+    for page in (
+        page_of(studio, message),
+        *(studio.get(url(name)).content.decode() for name in ("home", "releases")),
+    ):
+        assert "Starting" in page
+        assert "scheduled" not in page.lower()
+    assert "Goes out now" in page_of(studio, message)
+
+
 def test_the_page_asks_again_while_it_moves_and_stops_when_it_is_done(
     studio: Client, message: Message, owner: User, mailoutbox: object
 ) -> None:
