@@ -50,7 +50,7 @@ def build(*, now: datetime) -> None:
     patrons = make_group(creator, "Patrons", now=ago(60))
     tiers = [make_group(creator, name, parent=patrons, now=ago(60)) for name in TIERS]
     for kind, names in people.ELSEWHERE.items():
-        fill(make_group(creator, kind.label, kind=kind, now=ago(45)), names, now=ago(30))
+        fill(make_group(creator, str(kind.label), kind=kind, now=ago(45)), names, now=ago(30))
     listed = [("Jo Winter", MEMBER_ADDRESS, "Collector"), *people.everyone()]
     import_people(patrons, ana, people.patreon_export(listed, now=ago(24)), now=ago(24))
     gears, tower, rules, knots, vases, moon = (
