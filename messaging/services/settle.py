@@ -35,6 +35,7 @@ from messaging.services.tallies import recount
 from messaging.words import WordsRefused
 from rows.clock import db_now
 from rows.lease import end_lease, take_lease
+from rows.planner import by_keys
 
 State = Delivery.State
 # What a mail can only become that was taken.
@@ -371,12 +372,13 @@ def _became(pks: Sequence[int], doubts: dict[int, _Doubt], state: State, reason:
     same: dict[int, list[int]] = defaultdict(list)
     for pk in pks:
         same[doubts[pk].attempts].append(pk)
-    number = sum(
-        Delivery.objects.filter(pk__in=some, attempts=attempts, state=State.UNKNOWN).update(
-            state=state, reason=reason, smtp_code=None, not_before=None
+    with by_keys():
+        number = sum(
+            Delivery.objects.filter(pk__in=some, attempts=attempts, state=State.UNKNOWN).update(
+                state=state, reason=reason, smtp_code=None, not_before=None
+            )
+            for attempts, some in same.items()
         )
-        for attempts, some in same.items()
-    )
     if number:
         recount(doubts[pks[0]].message_id, [doubts[pk].contact_id for pk in pks])
     return number

@@ -12,24 +12,31 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.test import Client
+from django.urls import reverse
 from psycopg import errors
 
 from distribution.models import Grant
 from distribution.services import redeem_grant, settle_waiting
+from distribution.tickets import issue_ticket
 from groups.models import Creator, Group
 from messaging import services
-from messaging.mail import Mailing
-from messaging.models import Chunk, Delivery, Message, Preference
+from messaging.mail import Mailing, message_id_of
+from messaging.models import Chunk, Delivery, DryRun, Message, Preference
 from messaging.providers import Answer, Kind
+from messaging.services import counting
 from tests.factories import BundleFactory, ReleaseFactory, UserFactory
 from tests.messaging.test_chunks import Script
+from tests.messaging.test_settle import sender
 
 pytestmark = [pytest.mark.postgres, pytest.mark.django_db]
 
-# Under two releases: a hundred thousand grants and as many deliveries.
-PEOPLE = 50_000
-# What a step of a statement may look at: a few rows for each of a chunk's thousand.
-FEW = 20_000
+# Under two releases: forty thousand grants and as many deliveries.
+PEOPLE = 20_000
+# What a step of a statement may look at: a few rows for each of a chunk's thousand, and what was there before each change.
+FEW = 15_000
+# What goes through everybody looks at each of them a few times.
+EVERYBODY = 4 * PEOPLE
 # So long a bad plan is watched.
 PATIENCE_MS = 4_000
 
@@ -140,24 +147,39 @@ def crowd(creator: Creator, hobbyist: Group, now: datetime) -> Group:
 
 
 @pytest.fixture
-def announce(
-    crowd: Group, confirm: Callable[..., Message], start: Callable[..., Message]
-) -> Callable[[str], Message]:
-    def announced(title: str) -> Message:
+def write(crowd: Group) -> Callable[[str], Message]:
+    def written(title: str) -> Message:
         bundle = BundleFactory.create(creator=crowd.creator)
         release = ReleaseFactory.create(creator=crowd.creator, title=title, bundles=[bundle], groups=[crowd])
         message = services.start_message(release)
         message.subject, message.body = title, "Hi {first_name}, here it is."
         message.save()
-        return start(confirm(message))
+        return message
 
-    return announced
+    return written
 
 
 def test_sending_looks_at_a_chunk_and_not_at_everybody(
-    announce: Callable[[str], Message], forget: Callable[[], None], creator: Creator, now: datetime
+    write: Callable[[str], Message],
+    confirm: Callable[..., Message],
+    start: Callable[..., Message],
+    forget: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    creator: Creator,
+    now: datetime,
 ) -> None:
-    older, message = announce("Older"), announce("Newer")
+    older, message = write("Older"), write("Newer")
+    start(confirm(older))
+    forget()
+    # A worker counts who would get it; then it is confirmed, given to everybody, planned and begun.
+    monkeypatch.setattr(counting, "AT_ONCE", 0)
+    with watched(limit=EVERYBODY):
+        services.ask_dry_run(message, now=now)
+        services.count_dry_run(message.pk, now=now)
+    assert services.outlook(message, now=now, run=DryRun.objects.get()).mailed == PEOPLE
+    forget()
+    with watched(limit=EVERYBODY):
+        start(confirm(message))
     # Some of the older one were told in the newer one's mails, and some wait for the digest.
     with connection.cursor() as cursor:
         cursor.execute(
@@ -184,14 +206,35 @@ def test_sending_looks_at_a_chunk_and_not_at_everybody(
         services.progress(chunk.message, now=now)
     assert len(way.offered) > 900
     assert seen
+    _settle(chunk, forget, now)
     _plan_the_digest(older, forget, now)
     _redeem(message, forget, now)
+
+
+def _settle(chunk: Chunk, forget: Callable[[], None], now: datetime) -> None:
+    """A thousand doubts are settled by what the relay's log says, of each address that it names."""
+    Delivery.objects.of(chunk).filter(attempts=1).update(state="unknown", offered_by="smtp")
+    Chunk.objects.filter(pk=chunk.pk).update(tally={"unknown": 1000}, state="done")
+    doubts = list(Delivery.objects.of(chunk).filter(state="unknown")[:900])
+    lines = []
+    for number, one in enumerate(doubts):
+        name = f"{number:04X}CDE12345"
+        fate = "dsn=5.1.1, status=bounced (no)" if number == 7 else "dsn=2.0.0, status=sent (250 ok)"
+        lines += [
+            f"Nov 21 relay postfix/cleanup[1]: {name}: message-id={message_id_of(one.message, one.pk)}",
+            f"Nov 21 relay postfix/qmgr[1]: {name}: from=<{sender()}>, size=9, nrcpt=1 (queue active)",
+            f"Nov 21 relay postfix/smtp[1]: {name}: to=<{one.written_to}>, {fate}",
+        ]
+    forget()
+    with watched():
+        found = services.settle_by_log(lines, now=now)
+    assert (found.accepted, found.bounced) == (899, 1)
 
 
 def _plan_the_digest(older: Message, forget: Callable[[], None], now: datetime) -> None:
     """A digest for tens of thousands is planned, and a chunk of it opened: it asks what each of its mails tells of."""
     sunday = now + timedelta(days=2)
-    with watched(limit=4 * PEOPLE):
+    with watched(limit=EVERYBODY):
         [digest] = services.plan_digests(sunday)
         services.plan_deliveries(digest, now=sunday)
         services.begin_sending(digest, now=sunday)
@@ -212,6 +255,7 @@ def _redeem(message: Message, forget: Callable[[], None], now: datetime) -> None
     somebody = UserFactory.create(email=other.contact.address_key)
     forget()
     with watched(limit=100):
+        assert Client().get(reverse("redeem", args=[issue_ticket(grant.pk, 1)])).status_code == 200
         assert redeem_grant(grant, user=member, now=now)
         # Whoever signs in finds what waited for them, however many wait for others.
         assert settle_waiting(somebody, now=now) == 2
