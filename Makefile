@@ -4,6 +4,8 @@
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
 PY := .venv/bin/python
+# What is set up once for several tests is set up on one core.
+EVERY_CORE := -n auto --dist loadgroup
 # A walk over every page is one test.
 E2E := -m e2e -o faulthandler_timeout=1500
 # The example as somebody fills it in: where it says replace-me something of their own stands.
@@ -16,13 +18,13 @@ run: .venv/.run ## everything at http://127.0.0.1:8000/ until Ctrl-C, with a dem
 	@exec $(PY) manage.py run
 
 test: .venv/.all ## the whole suite; needs no service
-	.venv/bin/pytest -n auto
+	.venv/bin/pytest $(EVERY_CORE)
 
 test-anyday: .venv/.all ## the suite on a random day of the next five years; ANYDAY=2028-02-29T23:59:00Z for one
-	ANYDAY=$(or $(ANYDAY),random) .venv/bin/pytest -n auto
+	ANYDAY=$(or $(ANYDAY),random) .venv/bin/pytest $(EVERY_CORE)
 
 test-services: .venv/.all ## the same suite, and the races, on PostgreSQL and Redis
-	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest -n auto
+	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest $(EVERY_CORE)
 
 e2e: .venv/.all ## a person at a browser: the main road and every page, the road again on PostgreSQL and Redis
 	env -u DATABASE_URL -u REDIS_URL .venv/bin/pytest tests/e2e $(E2E) -n auto --dist loadfile

@@ -9,7 +9,7 @@ import pytest
 import redis
 from django.conf import LazySettings, settings
 from django.db.backends.signals import connection_created
-from django.test import Client
+from django.test import Client, SimpleTestCase
 from pytest_django import DjangoDbBlocker
 
 from accounts.models import User
@@ -48,11 +48,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         key=lambda item: not (item.get_closest_marker("slow") and not item.get_closest_marker("django_db"))
     )
     if "postgresql" in settings.DATABASES["default"]["ENGINE"]:
-        return
-    skip = pytest.mark.skip(reason="shown on PostgreSQL only: run `make test-services`")
+        skip, skipped = pytest.mark.skip(reason="asks for no service: run `make test`"), needs_no_service
+    else:
+        skip = pytest.mark.skip(reason="shown on PostgreSQL only: run `make test-services`")
+        skipped = is_for_postgresql
     for item in items:
-        if item.get_closest_marker("postgres"):
+        if skipped(item):
             item.add_marker(skip)
+
+
+def is_for_postgresql(item: pytest.Item) -> bool:
+    return item.get_closest_marker("postgres") is not None
+
+
+def needs_no_service(item: pytest.Item) -> bool:
+    """Whether it comes to the same with and without PostgreSQL and Redis: one of the two suites is enough."""
+    named = any(item.get_closest_marker(name) for name in ("django_db", "services", "e2e"))
+    is_case = isinstance(item, pytest.Function) and issubclass(item.cls or object, SimpleTestCase)
+    asked: list[str] = getattr(item, "fixturenames", [])
+    return not (named or is_case or "db" in asked)
 
 
 def pytest_sessionfinish() -> None:
