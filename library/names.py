@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from django.utils.translation import gettext as _
 
+from accounts.unicode import is_younger_letter
+
 SEGMENT_BYTES = 255
 PATH_CHARACTERS = 500
 DEPTH = 16
@@ -18,9 +20,6 @@ RESERVED = frozenset(
 # Joiners that emoji and several scripts are written with; every other format character can only mislead.
 JOINERS = frozenset("\u200c\u200d")
 
-# Unassigned, and no letters ever: noncharacters (with the last two of each plane), and what is kept for invisible ones
-# (Default_Ignorable_Code_Point of the Unicode Character Database).
-NEVER_LETTERS = (range(0x2065, 0x2066), range(0xFDD0, 0xFDF0), range(0xFFF0, 0xFFF9), range(0xE0000, 0xE1000))
 # Letters by their category, and nothing to be seen: fillers of Hangul.
 BLANKS = frozenset("\u115f\u1160\u3164\uffa0")
 
@@ -107,5 +106,5 @@ def _is_plain(char: str) -> bool:
     """
     category = unicodedata.category(char)
     if category == "Cn":
-        return not any(ord(char) in never for never in NEVER_LETTERS) and ord(char) & 0xFFFE != 0xFFFE
+        return is_younger_letter(char)
     return char in JOINERS or (category not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} and char not in BLANKS)

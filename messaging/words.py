@@ -17,6 +17,8 @@ from django.utils.translation import gettext as _
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from accounts.unicode import is_younger_letter
+
 # What a creator may write, and what it stands for; shown beside the editor.
 PLACEHOLDERS = ("name", "first_name", "creator", "release", "group")
 
@@ -25,7 +27,7 @@ _SLOT = re.compile("\ue000(\\d+)\ue001")
 _TAGS = {"p", "br", "em", "strong", "a", "ul", "ol", "li", "blockquote", "h2", "h3", "hr", "code", "pre"}
 _SCHEMES = {"http", "https", "mailto"}
 # Bidi controls, invisible and private-use characters: nothing that could hide, turn or imitate a slot.
-_UNSEEN = {"Cc", "Cs", "Co", "Cn"}
+_UNSEEN = {"Cc", "Cs", "Co"}
 _HIDING = frozenset(
     "\u00ad\u061c\u180e\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
@@ -242,7 +244,8 @@ def _inline(tokens: Iterable[Token]) -> str:
 
 
 def _is_unseen(char: str) -> bool:
-    return unicodedata.category(char) in _UNSEEN
+    category = unicodedata.category(char)
+    return not is_younger_letter(char) if category == "Cn" else category in _UNSEEN
 
 
 def _usual(name: str) -> str:

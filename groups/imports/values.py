@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 from accounts.addresses import AddressRefused, address_key
+from accounts.unicode import is_never_a_letter, is_younger_letter
 
 LONGEST_NAME = 120  # letters as a reader counts them
 LONGEST_STORED = 200  # characters as the database counts them
@@ -50,9 +51,6 @@ ROLES = {
 
 NAMED_ADDRESS = re.compile(r"^(?P<name>[^<>]*)<(?P<address>[^<>]*)>$")
 INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-# Unassigned, and no letters ever: noncharacters (with the last two of each plane), and what Unicode keeps for invisible
-# ones. What else is unassigned here is a letter of a younger Unicode.
-NEVER_LETTERS = (range(0x2065, 0x2066), range(0xFDD0, 0xFDF0), range(0xFFF0, 0xFFF9), range(0xE0000, 0xE1000))
 # Joiners spell words in Persian and Hindi and hold emoji together; after anything else they only hide.
 JOINERS = {"\u200c", "\u200d"}
 JOINABLE = {"Lo", "So", "Sk", "Mn"}
@@ -133,13 +131,7 @@ def shown(value: str) -> str:
 
 
 def _is_visible(sign: str) -> bool:
-    younger = unicodedata.category(sign) == "Cn" and not _is_never_a_letter(sign)
-    return younger or sign.isprintable()
-
-
-def _is_never_a_letter(sign: str) -> bool:
-    code = ord(sign)
-    return code & 0xFFFE == 0xFFFE or any(code in kept for kept in NEVER_LETTERS)
+    return is_younger_letter(sign) or sign.isprintable()
 
 
 def _cut(text: str) -> str:
@@ -152,7 +144,7 @@ def _cut(text: str) -> str:
         if sign in JOINERS:
             if before not in JOINABLE:
                 continue
-        elif category in INVISIBLE or _is_never_a_letter(sign):
+        elif category in INVISIBLE or is_never_a_letter(sign):
             continue
         if sign in JOINERS or category in {"Mn", "Me"}:
             marks += 1

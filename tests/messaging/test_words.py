@@ -14,6 +14,18 @@ from messaging.words import (
 )
 
 
+def test_letters_younger_than_our_table_are_letters() -> None:
+    younger = "\U00010d4a\U0001ccfa"
+    assert tame(younger) == clean_source(younger) == younger
+    never = "a\ufdd0\U0001ffffb\u2065"
+    assert tame(never) == clean_source(never) == "ab"
+    # The sign of an ideograph's variant, and the flag of Wales: known, and the creator's own.
+    assert (
+        clean_source("\u8fbb\U000e0100 \U0001f3f4\U000e0067\U000e007f")
+        == "\u8fbb\U000e0100 \U0001f3f4\U000e0067\U000e007f"
+    )
+
+
 def filled(source: str, **values: str) -> str:
     slots = Slots()
     return fill(read_placeholders(source, slots), slots.values(values))
