@@ -62,11 +62,6 @@ class PasteForm(forms.Form):
         ),
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # With it a browser cuts what is pasted, without a word; we say that it is too long, and lose nothing.
-        del self.fields["people"].widget.attrs["maxlength"]
-
 
 class MemberFilter(forms.Form):
     """Which members of a group are listed. Nonsense in the address bar means no filter."""
