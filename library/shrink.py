@@ -9,6 +9,7 @@ import io
 import resource
 import sys
 import warnings
+import zlib
 
 from PIL import Image, ImageChops, ImageCms, PngImagePlugin
 
@@ -17,6 +18,7 @@ EDGE = 1200
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF"]
 # Words that lie unpacked in a PNG: editors write whole histories there. A bomb is larger.
 MAX_TEXT = 16 * 1024**2
+PNG = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112
 # Exif 2.32, 4.6.4: what undoes each orientation.
 UPRIGHT = {
@@ -40,7 +42,7 @@ def shrink(data: bytes) -> bytes:
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     Image.MAX_IMAGE_PIXELS = MEGAPIXELS * 1_000_000
     PngImagePlugin.MAX_TEXT_CHUNK = MAX_TEXT
-    with Image.open(io.BytesIO(data), formats=FORMATS) as source:
+    with Image.open(io.BytesIO(_undamaged(data)), formats=FORMATS) as source:
         source.draft("RGB", (EDGE, EDGE))
         source.load()
         turn, profile = _turn(source), source.info.get("icc_profile")
@@ -56,6 +58,23 @@ def shrink(data: bytes) -> bytes:
     out = io.BytesIO()
     clean.save(out, "WEBP", quality=82)
     return out.getvalue()
+
+
+def _undamaged(data: bytes) -> bytes:
+    """A PNG without the parts that are not its picture and do not come to their own sum.
+
+    PNG, 3rd edition, 13.1: a decoder may go on after an error in an ancillary chunk, and browsers do; Pillow stops.
+    """
+    if not data.startswith(PNG):
+        return data
+    kept, at = [PNG], len(PNG)
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        ancillary = len(data) >= end and data[at + 4] & 0x20
+        if not ancillary or zlib.crc32(data[at + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big"):
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _turn(source: Image.Image) -> Image.Transpose | None:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from PIL import Image, ImageCms, ImageMode
+from PIL import Image, ImageCms, ImageMode, UnidentifiedImageError
 
 import library.shrink
 from library.services import covers
@@ -182,6 +182,16 @@ def profile_for_other_channels() -> bytes:
     )
 
 
+def wrong_sum(of: bytes = b"tEXt") -> bytes:
+    return png(
+        (b"IHDR", struct.pack(">LLBBBBB", 8, 8, 8, 2, 0, 0, 0)),
+        (b"tEXt", b"author\0Ana"),
+        (b"IDAT", zlib.compress((b"\0" + bytes(ORANGE) * 8) * 8)),
+        (b"IEND", b""),
+        wrong_sum=of,
+    )
+
+
 def long_history() -> bytes:
     return png(
         (b"IHDR", struct.pack(">LLBBBBB", 8, 8, 8, 2, 0, 0, 0)),
@@ -191,9 +201,14 @@ def long_history() -> bytes:
     )
 
 
-@pytest.mark.parametrize("make", [odd_exif, odd_profile, profile_for_other_channels, long_history])
+@pytest.mark.parametrize("make", [odd_exif, odd_profile, profile_for_other_channels, long_history, wrong_sum])
 def test_damage_in_what_is_not_the_picture_is_no_reason_to_refuse_it(make: Callable[[], bytes]) -> None:
     assert shown(make()).size in {(64, 64), (60, 40), (40, 60), (8, 8)}
+
+
+def test_damage_in_the_picture_itself_is_one() -> None:
+    with pytest.raises(UnidentifiedImageError):
+        shrink(wrong_sum(b"IHDR"))
 
 
 def test_colours_are_those_the_profile_means() -> None:
