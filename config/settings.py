@@ -118,7 +118,7 @@ TEMPLATES = [
         },
     }
 ]
-FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
+FORM_RENDERER = "config.renderer.Renderer"
 
 # --- database -----------------------------------------------------------------------------------
 DATABASES: dict[str, dict[str, Any]] = {

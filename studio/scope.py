@@ -5,6 +5,7 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern
@@ -19,6 +20,7 @@ from groups.services.staff import WHY_NOT, NotYours
 
 P = ParamSpec("P")
 V = TypeVar("V", bound=Callable[..., HttpResponse])
+M = TypeVar("M", bound=Model)
 
 
 class StudioRequest(HttpRequest):
@@ -104,6 +106,11 @@ def row_number(text: str) -> int:
     """A row as a form or an address names it; 0, which no row is, for what cannot be one."""
     # A longer number fits no column, and one of thousands of digits not even Python's int().
     return int(text) if text.isdecimal() and len(text) < 19 else 0
+
+
+def to_change(rows: QuerySet[M], request: HttpRequest) -> QuerySet[M]:
+    """`rows`, for the one that a form is over: locked from reading it to saving it, in the transaction around."""
+    return rows.select_for_update(no_key=True, of=("self",)) if request.method == "POST" else rows
 
 
 def posted(request: HttpRequest) -> QueryDict | None:

@@ -2,6 +2,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from library.models import Bundle
+from studio.forms.opened import Opened
 
 
 class TitleForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
@@ -14,7 +15,7 @@ class TitleForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
         help_texts = {"title": _("As members see it in their library, “Dragon, 2026” for example.")}
 
 
-class BundleForm(TitleForm):
+class BundleForm(Opened, TitleForm):
     """What is said about a bundle."""
 
     class Meta(TitleForm.Meta):

@@ -5,6 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 from groups.imports.values import ValueRefused, read_address, read_name
 from groups.models import Group
+from studio.forms.opened import Opened
 
 
 class GroupForm(forms.Form):
@@ -19,9 +20,13 @@ class GroupForm(forms.Form):
 
 
 class NameForm(forms.Form):
-    """The name of a sub group, or a new name for any group."""
+    """The name of a sub group."""
 
     name = forms.CharField(label=_("Name"), max_length=80)
+
+
+class RenameForm(Opened, NameForm):
+    """A new name for any group."""
 
 
 class MemberForm(forms.Form):

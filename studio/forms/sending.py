@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from studio.forms.moments import LocalMoment
+from studio.forms.opened import Opened
 
 
 class RecallForm(forms.Form):
@@ -34,7 +35,7 @@ class RecallForm(forms.Form):
         return typed
 
 
-class RescheduleForm(forms.Form):
+class RescheduleForm(Opened, forms.Form):
     """Another day and time for what is scheduled."""
 
     at = LocalMoment(label=gettext_lazy("Day and time"))

@@ -1,5 +1,6 @@
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -14,7 +15,7 @@ from library.prose import to_html
 from library.services import BundleArchived, FileMoved, NameTaken, PictureRefused
 from studio import queries
 from studio.forms.bundles import BundleForm, CoverForm, PathForm, TitleForm
-from studio.scope import StudioRequest, of_creator, post_only, posted
+from studio.scope import StudioRequest, of_creator, post_only, posted, to_change
 
 BUNDLES_A_PAGE = 24
 FILES_A_PAGE = 200
@@ -60,12 +61,13 @@ def bundle(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
 
 
 @of_creator(Right.PREPARE)
+@transaction.atomic
 def edit_bundle(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Title, description and licence; htmx asks for the description as it will look."""
-    bundle = get_object_or_404(creator.bundles.live(), pk=pk)
-    form = BundleForm(posted(request), instance=bundle)
     if request.htmx:
         return HttpResponse(to_html(request.POST.get("description", "")[:20_000]))
+    bundle = get_object_or_404(to_change(creator.bundles.live(), request), pk=pk)
+    form = BundleForm(posted(request), instance=bundle)
     if form.is_valid():
         form.save()
         messages.success(request, _("Saved."))

@@ -1,4 +1,5 @@
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -10,8 +11,8 @@ from groups.models import Creator, Group
 from groups.rights import Right
 from groups.services.groups import GroupNameTaken, ImportUnderway, NameMissing, OneLevelOnly
 from studio import queries, words
-from studio.forms.groups import GroupForm, MemberFilter, NameForm
-from studio.scope import StudioRequest, of_creator, posted, row_number
+from studio.forms.groups import GroupForm, MemberFilter, NameForm, RenameForm
+from studio.scope import StudioRequest, of_creator, posted, row_number, to_change
 
 MEMBERS_A_PAGE = 25
 
@@ -70,9 +71,11 @@ def group(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
 
 
 @of_creator(Right.PREPARE)
+@transaction.atomic
 def rename_group(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
-    group = get_object_or_404(creator.groups.live().select_related("parent"), pk=pk)
-    form = NameForm(posted(request), initial={"name": group.name})
+    groups = creator.groups.live().select_related("parent")
+    group = get_object_or_404(to_change(groups, request), pk=pk)
+    form = RenameForm(posted(request), initial={"name": group.name})
     if form.is_valid():
         try:
             services.rename_group(group, name=form.cleaned_data["name"])

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from django.contrib import messages
+from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -38,7 +40,7 @@ from messaging.services import (
 from studio import queries, steering
 from studio.forms.moments import next_minute
 from studio.forms.sending import RecallForm, RescheduleForm
-from studio.scope import StudioRequest, of_creator, post_only, posted
+from studio.scope import StudioRequest, of_creator, post_only, posted, to_change
 
 OPEN = [Message.State.CONFIRMED, Message.State.RUNNING, Message.State.PAUSED]
 
@@ -76,9 +78,11 @@ def cancel(request: StudioRequest, creator: Creator, pk: int, number: int) -> Ht
 
 
 @of_creator(Right.SEND)
+@transaction.atomic
 def reschedule(request: StudioRequest, creator: Creator, pk: int, number: int) -> HttpResponse:
     """Another day and time for what is scheduled; refused, it says when it could go."""
-    message = _message_of(creator, pk, number)
+    rows = to_change(_told_in(creator, pk), request)
+    message = get_object_or_404(rows.select_related("release__creator"), pk=number)
     if message.state != Message.State.CONFIRMED or message.planned_at:
         return redirect("studio:release", creator.slug, pk)
     form, now = RescheduleForm(posted(request), initial={"at": message.due_at}), timezone.now()
@@ -168,9 +172,12 @@ def revoke(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
 
 
 def _message_of(creator: Creator, pk: int, number: int) -> Message:
+    return get_object_or_404(_told_in(creator, pk).select_related("release__creator"), pk=number)
+
+
+def _told_in(creator: Creator, pk: int) -> QuerySet[Message]:
     release = get_object_or_404(creator.releases, pk=pk)
-    found = Message.objects.select_related("release__creator").exclude(state=Message.State.DRAFT)
-    return get_object_or_404(found, release=release, pk=number)
+    return Message.objects.filter(release=release).exclude(state=Message.State.DRAFT)
 
 
 def _steer(request: StudioRequest, message: Message, act: Callable[..., None], done: str) -> HttpResponse:

@@ -1,4 +1,5 @@
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -8,15 +9,16 @@ from groups.models import Creator
 from groups.rights import Right
 from messaging.throttle import AboveCeiling, set_chosen
 from studio import queries
-from studio.forms.creators import ProfileForm
-from studio.forms.settings import PaceForm
-from studio.scope import StudioRequest, of_creator, posted
+from studio.forms.settings import PaceForm, SettingsForm
+from studio.scope import StudioRequest, of_creator, posted, to_change
 
 
 @of_creator(Right.READ, to_post=Right.RUN)
+@transaction.atomic
 def settings(request: StudioRequest, creator: Creator) -> HttpResponse:
     """What members see of a creator, and how often each group is written to."""
-    form = ProfileForm(posted(request), instance=creator)
+    creator = to_change(Creator.objects.all(), request).get(pk=creator.pk)
+    form = SettingsForm(posted(request), instance=creator)
     if form.is_valid():
         form.save()
         messages.success(request, _("Saved."))

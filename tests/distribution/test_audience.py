@@ -112,7 +112,7 @@ def build(world: World, creator: Creator, now: datetime) -> tuple[Release, list[
 
 
 @pytest.mark.django_db
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(world=worlds(), page=st.integers(1, 5))
 def test_the_fan_out_gives_exactly_what_the_audience_says(
     creator: Creator, owner: User, now: datetime, world: World, page: int

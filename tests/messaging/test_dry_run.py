@@ -106,7 +106,7 @@ HOLDS_IT_UNKNOWN = {**SIMPLE, "account": "verified", "holds": "all"}
 
 
 class TestTheDryRunIsWhatThenHappens(TestCase):
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(people=st.lists(person, max_size=8), named=groups.filter(bool), bundles=st.integers(1, 2))
     @example(people=[HOLDS_IT_UNKNOWN, SIMPLE], named={"a"}, bundles=1)
     def test_for_every_audience_person_by_person(

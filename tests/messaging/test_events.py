@@ -146,7 +146,7 @@ def test_the_same_events_again_change_nothing(sent: list[Delivery], message: Mes
 KIND = st.sampled_from(sorted({*AFTER, "other"}))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     said=st.lists(st.tuples(st.integers(0, 4), KIND), max_size=12),
     again=st.lists(st.integers(0, 11), max_size=6),

@@ -1,5 +1,7 @@
 """Ana at her studio, and how many queries a page of it asks."""
 
+import html
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,3 +33,15 @@ def queries_of(studio: Client) -> Callable[[str], int]:
 
 def url(name: str, *args: Any) -> str:
     return reverse(f"studio:{name}", args=["anas-forge", *args])
+
+
+def fill_in(browser: Client, address: str, typed: dict[str, Any]) -> Any:
+    """What a browser sends when somebody types `typed` into the form at `address`: with what the form showed."""
+    return browser.post(address, {**hidden_in(browser.get(address).content.decode()), **typed})
+
+
+def hidden_in(page: str) -> dict[str, str]:
+    """What the form on a page remembers of what it showed when it was opened."""
+    found = re.search(r'name="opened" value="([^"]*)"', page)
+    assert found, page
+    return {"opened": html.unescape(found[1])}

@@ -11,7 +11,7 @@ from PIL import Image
 from groups.models import Creator
 from library.models import Bundle, File
 from tests import factories
-from tests.studio.conftest import url
+from tests.studio.conftest import fill_in, url
 
 
 @pytest.fixture
@@ -55,7 +55,8 @@ def test_a_bundles_page_lists_its_files_versions_and_holders(studio: Client, bun
 
 
 def test_what_is_said_about_a_bundle_is_saved_and_shown_safely(studio: Client, bundle: Bundle) -> None:
-    studio.post(
+    fill_in(
+        studio,
         url("edit_bundle", bundle.pk),
         {"title": "Dragon", "description": "**Big** <script>alert(1)</script>", "licence": "Yours to print"},
     )

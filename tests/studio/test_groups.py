@@ -8,7 +8,7 @@ from pytest_django.asserts import assertRedirects
 
 from groups.models import Contact, Creator, Group, Membership
 from tests import factories
-from tests.studio.conftest import url
+from tests.studio.conftest import fill_in, url
 
 
 def test_a_creator_without_groups_is_shown_the_first_step(studio: Client) -> None:
@@ -49,7 +49,7 @@ def test_a_parent_that_is_none_of_theirs_is_not_found(studio: Client, parent: st
 
 def test_a_group_is_renamed(studio: Client, patrons: Group) -> None:
     assert "Nobody gains or loses" in studio.get(url("rename_group", patrons.pk)).content.decode()
-    studio.post(url("rename_group", patrons.pk), {"name": "Supporters"})
+    fill_in(studio, url("rename_group", patrons.pk), {"name": "Supporters"})
     patrons.refresh_from_db()
     assert patrons.name == "Supporters"
 

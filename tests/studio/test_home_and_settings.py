@@ -14,7 +14,7 @@ from distribution.models import Release
 from groups.models import Contact, Creator, Group
 from messaging.models import Cadence
 from tests import factories
-from tests.studio.conftest import url
+from tests.studio.conftest import fill_in, url
 
 ClientOf = Callable[[User | None], Client]
 START = reverse("studio:start")
@@ -156,13 +156,13 @@ def test_home_asks_the_same_for_one_and_for_three(
 
 
 def test_the_profile_is_changed(studio: Client, creator: Creator) -> None:
-    studio.post(url("settings"), details(name="Ana Casts"))
+    fill_in(studio, url("settings"), details(name="Ana Casts"))
     creator.refresh_from_db()
     assert (creator.name, creator.slug, creator.time_zone) == ("Ana Casts", "anas-forge", "Europe/Vienna")
 
 
 def test_a_profile_that_is_refused_stays_as_it_was(studio: Client, creator: Creator) -> None:
-    page = studio.post(url("settings"), details(name="Changed", reply_to="nobody")).content.decode()
+    page = fill_in(studio, url("settings"), details(name="Changed", reply_to="nobody")).content.decode()
     assert "errorlist" in page
     assert '<p class="menu-title">Ana&#x27;s Forge</p>' in page
     creator.refresh_from_db()
@@ -173,10 +173,10 @@ def test_a_creator_chooses_fewer_messages_but_never_more_than_the_ceiling(
     studio: Client, patrons: Group
 ) -> None:
     assert "The ceiling is 2 in any 7 days and 6" in studio.get(url("set_pace", patrons.pk)).content.decode()
-    studio.post(url("set_pace", patrons.pk), {"week": 1, "month": 3})
+    fill_in(studio, url("set_pace", patrons.pk), {"week": 1, "month": 3})
     assert "1 of 2" in studio.get(url("settings")).content.decode()
     for week, month in [(3, 3), (0, 1), (-5, 1), (10**30, 1), ("x", 1), ("", "")]:
-        page = studio.post(url("set_pace", patrons.pk), {"week": week, "month": month})
+        page = fill_in(studio, url("set_pace", patrons.pk), {"week": week, "month": month})
         assert "errorlist" in page.content.decode()
     cadence = Cadence.objects.get(group=patrons)
     assert (cadence.chosen_week, cadence.chosen_month) == (1, 3)

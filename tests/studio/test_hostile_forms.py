@@ -12,7 +12,7 @@ from distribution.models import ReleaseItem
 from groups.models import Creator, Group
 from messaging.services import start_message
 from tests.factories import BundleFactory, ReleaseFactory
-from tests.studio.conftest import url
+from tests.studio.conftest import fill_in, url
 
 FAR_ZONE = fixed_zone(-timedelta(hours=23, minutes=59))
 NO_NUMBERS = ["9" * 30, "9" * 5000, str(2**63), "0", "-1", "²", "\x00", "NaN"]
@@ -120,12 +120,12 @@ def test_nobody_is_found_by_a_sign_that_no_name_has(studio: Client, patrons: Gro
 @pytest.mark.parametrize("name", ["Ana\r\nBcc: x@example.org", "\u200b\u2060", "\u202e"])
 def test_a_name_that_would_break_or_empty_the_head_of_a_mail_is_refused(studio: Client, name: str) -> None:
     profile = {"time_zone": "UTC", "reply_to": "ana@forge.example", "postal_address": "1 Road"}
-    answer = studio.post(url("settings"), {**profile, "name": name})
+    answer = fill_in(studio, url("settings"), {**profile, "name": name})
     assert answer.status_code == 200
     assert Creator.objects.get().name == "Ana's Forge"
 
 
 def test_signs_that_turn_or_hide_are_taken_out_of_a_name(studio: Client) -> None:
     profile = {"time_zone": "UTC", "reply_to": "ana@forge.example", "postal_address": "1 Road"}
-    studio.post(url("settings"), {**profile, "name": "Ana\u202e \u200bMoreau"})
+    fill_in(studio, url("settings"), {**profile, "name": "Ana\u202e \u200bMoreau"})
     assert Creator.objects.get().name == "Ana Moreau"

@@ -16,7 +16,7 @@ from messaging import gate, services
 from messaging.models import Delivery, Message, SendSlot
 from tests import factories
 from tests.studio import test_release
-from tests.studio.conftest import url
+from tests.studio.conftest import fill_in, hidden_in, url
 from tests.studio.test_release import NOW, confirm, give, page_of, send, start
 
 message, people = test_release.message, test_release.people
@@ -164,7 +164,8 @@ def test_a_scheduled_message_moves_to_another_time(studio: Client, message: Mess
     assert "Change the time" in page_of(studio, message)
     assert "Europe/Berlin" in studio.get(address).content.decode()
     assert (
-        "at the new time" in studio.post(address, {"at": at(timedelta(days=3))}, follow=True).content.decode()
+        "at the new time"
+        in studio.get(fill_in(studio, address, {"at": at(timedelta(days=3))})["Location"]).content.decode()
     )
     moved = Message.objects.get(pk=message.pk)
     assert moved.due_at
@@ -186,12 +187,15 @@ def test_a_time_that_the_cap_forbids_is_refused_with_the_next_one_at_one_press(
         other.save()
         services.confirm_message(other, request_id=uuid4(), due_at=NOW, by=owner, now=NOW)
     address = url("reschedule_message", message.release_id, message.pk)
-    page = studio.post(address, {"at": at(timedelta(days=1))}).content.decode()
+    page = fill_in(studio, address, {"at": at(timedelta(days=1))}).content.decode()
     assert "Not moved: it stays where it was" in page
     assert "Move it to" in page
     assert Message.objects.get(pk=message.pk).due_at == NOW + timedelta(days=20)
     offer = page.split('name="at" value="')[1].split('"')[0]
-    assert "at the new time" in studio.post(address, {"at": offer}, follow=True).content.decode()
+    assert (
+        "at the new time"
+        in studio.post(address, {"at": offer, **hidden_in(page)}, follow=True).content.decode()
+    )
 
 
 def test_what_is_under_way_is_not_moved(studio: Client, running: Message) -> None:
