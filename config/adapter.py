@@ -25,6 +25,12 @@ from config.sign_in import say_sign_in
 from distribution.services import settle_waiting
 from distribution.views import PRESSED
 
+PASSKEY = "mfa_reauthenticate:webauthn"
+WORDS = {
+    "mfa_reauthenticate": {"description": _("Type a code instead")},
+    PASSKEY: {"description": _("Use a passkey instead")},
+}
+
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """Addresses are stored as their key; what allauth mails goes out as a letter, by a worker."""
@@ -79,7 +85,9 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         """A second factor if there is one, and then nothing less; else a password or a code to the main address."""
         methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
         if has_second_factor(user):
-            return [method for method in methods if method["id"] != "reauthenticate"]
+            # A passkey before what is typed.
+            kept = [method | WORDS[method["id"]] for method in methods if method["id"] in WORDS]
+            return sorted(kept, key=lambda method: method["id"] != PASSKEY)
         code = {"id": "again", "description": _("Send me a code"), "url": reverse("again")}
         return [*methods, code]
 

@@ -18,7 +18,7 @@ from allauth.core.internal.cryptokit import compare_user_code
 from allauth.mfa.models import Authenticator
 from django import forms
 from django.contrib.auth import update_session_auth_hash
-from django.db.models import F
+from django.db.models import F, Min
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext_lazy as _
@@ -46,9 +46,11 @@ def has_second_factor(user: User) -> bool:
 def has_shown_it(request: HttpRequest, user: User) -> bool:
     """Whether this browser showed within the last minutes that it is `user`: by the second factor, if there is one."""
     shown = get_authentication_records(request, user)
-    if has_second_factor(user):
-        # A link from the server's own terminal is how somebody who lost their factor comes back.
-        shown = [one for one in shown if one["method"] in {"mfa", "link"}]
+    factors = Authenticator.objects.filter(user=user, type__in=SECOND_FACTORS)
+    if first := factors.aggregate(Min("created_at"))["created_at__min"]:
+        # A link from the server's own terminal is how somebody who lost their factor comes back. And what was shown
+        # before there was a factor was all there was to show: whoever adds one goes on to its recovery codes.
+        shown = [one for one in shown if one["method"] in {"mfa", "link"} or one["at"] < first.timestamp()]
     return bool(shown) and time.time() - shown[-1]["at"] < app_settings.REAUTHENTICATION_TIMEOUT
 
 

@@ -12,6 +12,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django import forms
 from django.conf import settings
 from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -39,6 +40,10 @@ class NoKeyOpensIt(forms.ValidationError):
 class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]
     """Seals by SECRET_KEY, and reads what any of SECRET_KEY_FALLBACKS sealed."""
 
+    error_messages = DefaultMFAAdapter.error_messages | {
+        "unverified_email": _("One of your addresses is not confirmed yet. Confirm or remove it first."),
+    }
+
     def encrypt(self, text: str) -> str:
         return SEALED + _seal_of(settings.SECRET_KEY).encrypt(text.encode()).decode()
 
@@ -52,6 +57,16 @@ class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]
         except InvalidToken as error:
             log.error("a second factor was sealed by another SECRET_KEY: put that into SECRET_KEY_FALLBACKS")
             raise NoKeyOpensIt from error
+
+    def generate_authenticator_name(self, user: User, type: Authenticator.Type) -> str:
+        """What a passkey is called until its person says where it is."""
+        others = Authenticator.objects.filter(user=user, type=type).count()
+        return gettext("Passkey {number}").format(number=others + 1) if others else gettext("Passkey")
+
+    def get_public_key_credential_rp_entity(self) -> dict[str, str]:
+        """Passkeys hold for the host that is asked for; a browser shows them under the site's name."""
+        entity: dict[str, str] = super().get_public_key_credential_rp_entity()
+        return entity | {"name": settings.SITE_NAME}
 
 
 def seal_anew(user: User) -> None:

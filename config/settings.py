@@ -238,6 +238,9 @@ MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = LOOPBACK_SITE
 MFA_FORMS = {
     "authenticate": "config.sign_in.AuthenticateForm",
     "reauthenticate": "config.sign_in.ReauthenticateForm",
+    "authenticate_webauthn": "config.sign_in.AuthenticateWebAuthnForm",
+    "reauthenticate_webauthn": "config.sign_in.ReauthenticateWebAuthnForm",
+    "activate_totp": "config.sign_in.ActivateTOTPForm",
 }
 ACCOUNT_UNIQUE_EMAIL = True
 ACCOUNT_SESSION_REMEMBER = True

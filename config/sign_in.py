@@ -8,6 +8,9 @@ from allauth.account.adapter import get_adapter
 from allauth.account.internal.flows.reauthentication import raise_if_reauthentication_required
 from allauth.core import context
 from allauth.mfa.base import forms as mfa
+from allauth.mfa.models import Authenticator
+from allauth.mfa.totp import forms as totp
+from allauth.mfa.webauthn import forms as webauthn
 from django import forms
 from django.core.cache import cache
 from django.http import HttpRequest
@@ -109,7 +112,26 @@ class ConfirmPasswordResetCodeForm(CountedGuesses, allauth.ConfirmPasswordResetC
     pass
 
 
-class OneUse:
+class TypedCode:
+    """A code of digits, of an app or for recovery: a phone shows its number pad."""
+
+    fields: dict[str, forms.Field]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["code"].label = _("Code")
+        self.fields["code"].widget.attrs = {
+            "inputmode": "numeric",
+            "autocomplete": "one-time-code",
+            "spellcheck": "false",
+        }
+
+
+class ActivateTOTPForm(TypedCode, totp.ActivateTOTPForm):  # type: ignore[misc]
+    pass
+
+
+class OneUse(TypedCode):
     """A code of an authenticator app opens once, as long as it is good: allauth forgets it after half of that."""
 
     user: User
@@ -133,6 +155,27 @@ class AuthenticateForm(OneUse, mfa.AuthenticateForm):  # type: ignore[misc]
 
 
 class ReauthenticateForm(OneUse, mfa.ReauthenticateForm):  # type: ignore[misc]
+    pass
+
+
+class ToldPasskey:
+    """A passkey that opens nothing is told to the log, as a wrong code is."""
+
+    user: User
+
+    def clean_credential(self) -> Authenticator:
+        try:
+            return super().clean_credential()  # type: ignore[misc]
+        except forms.ValidationError:
+            say_sign_in(context.request, self.user, "wrong second factor")
+            raise
+
+
+class AuthenticateWebAuthnForm(ToldPasskey, webauthn.AuthenticateWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
+class ReauthenticateWebAuthnForm(ToldPasskey, webauthn.ReauthenticateWebAuthnForm):  # type: ignore[misc]
     pass
 
 

@@ -1,7 +1,12 @@
 """What a second factor hangs on lies sealed in the database, and people meet it in our words."""
 
+import json
+import logging
+import re
 import secrets
+import time
 from collections.abc import Callable
+from html import unescape
 
 import pytest
 from allauth.mfa.models import Authenticator
@@ -11,9 +16,9 @@ from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 
-from accounts.models import User
+from accounts.models import Letter, User
 from config.second_factor import seal_anew
-from tests.signing_in import SECOND, now_code, sign_in, totp_of
+from tests.signing_in import SECOND, now_code, passkey_of, sign_in, totp_of
 
 
 @pytest.fixture(autouse=True)
@@ -142,3 +147,147 @@ def test_a_recovery_code_used_while_its_row_is_sealed_stays_used(member: User) -
         seal_anew(member)
     codes.instance.refresh_from_db()
     assert codes.get_unused_codes() == others
+
+
+# --- asked for --------------------------------------------------------------------------------------
+
+
+def set_up(member: User) -> Client:
+    """A browser in which she has just set up an app."""
+    browser = sign_in(member)
+    browser.get(f"{SECOND}totp/activate/")
+    right = now_code(browser.session["mfa.totp.secret"])
+    answer = browser.post(f"{SECOND}totp/activate/", {"code": right})
+    assert answer["Location"] == f"{SECOND}recovery-codes/"
+    return browser
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_sets_one_up_sees_the_recovery_codes_without_being_asked_again(member: User) -> None:
+    browser = set_up(member)
+    codes = RecoveryCodes.activate(member).get_unused_codes()
+    page = browser.get(f"{SECOND}recovery-codes/").text
+    assert all(code in page for code in codes)
+    assert browser.get(f"{SECOND}recovery-codes/download/").text.split() == codes
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_shown_after_it_was_there_must_be_the_factor(member: User) -> None:
+    browser = set_up(member)
+    session = browser.session
+    session["account_authentication_methods"] = [{"method": "code", "at": time.time()}]
+    session.save()
+    assert browser.get(f"{SECOND}recovery-codes/")["Location"].startswith(f"{SECOND}reauthenticate/")
+
+
+@pytest.mark.django_db
+def test_a_passkey_is_asked_for_before_a_typed_code(member: User) -> None:
+    totp_of(member)
+    passkey_of(member, "My laptop")
+    browser = Client()
+    browser.force_login(member)
+    where = browser.get(f"{SECOND}recovery-codes/generate/")["Location"]
+    assert where.startswith(f"{SECOND}webauthn/reauthenticate/")
+    assert "Type a code instead" in browser.get(where).text
+
+
+@pytest.mark.django_db
+def test_a_wrong_passkey_opens_nothing_and_is_logged(member: User, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "config.sign_in")
+    credential = passkey_of(member, "My laptop").data["credential"]
+    browser = sign_in(member)
+    answer = browser.post(f"{SECOND}authenticate/", {"credential": json.dumps(credential)})
+    assert "That passkey does not open this account" in answer.text
+    assert "_auth_user_id" not in browser.session
+    assert [entry.getMessage() for entry in caplog.records if entry.name == "config.sign_in"] == [
+        f"account {member.pk}: wrong second factor, from 127.0.0.0"
+    ]
+
+
+@pytest.mark.django_db
+def test_another_persons_passkey_is_not_there(member: User, stranger: User) -> None:
+    key = passkey_of(member, "My laptop")
+    browser = sign_in(stranger)
+    for act in ("edit", "remove"):
+        path = f"{SECOND}webauthn/keys/{key.pk}/{act}/"
+        assert browser.get(path).status_code == 404
+        assert browser.post(path, {"name": "Mine"}).status_code == 404
+    key.refresh_from_db()
+    assert key.data["name"] == "My laptop"
+
+
+# --- pages ------------------------------------------------------------------------------------------
+
+PAGES = {
+    "": "Your addresses",
+    "totp/activate/": "Second factor",
+    "totp/deactivate/": "Second factor",
+    "recovery-codes/": "Second factor",
+    "recovery-codes/generate/": "Second factor",
+    "webauthn/": "Second factor",
+    "webauthn/add/": "Second factor",
+    "webauthn/keys/{key}/edit/": "Passkeys",
+    "webauthn/keys/{key}/remove/": "Passkeys",
+    "reauthenticate/": "Leave it as it is",
+    "webauthn/reauthenticate/": "Leave it as it is",
+}
+ALLAUTHS = re.compile(
+    r"two-factor|security keys|deactivate|authenticator code|reauthenticate to|generate", re.IGNORECASE
+)
+SCRIPTS = re.compile(r"<script\b(?![^>]*\bsrc=)(?![^>]*type=\"application/json\")")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", PAGES)
+def test_each_page_is_in_our_words_has_a_way_back_and_runs_nothing_inline(member: User, path: str) -> None:
+    browser = sign_in(member)
+    if path != "totp/activate/":
+        totp_of(member)
+        RecoveryCodes.activate(member)
+    key = passkey_of(member, "My laptop")
+    record_a_factor(browser)
+    answer = browser.get(SECOND + path.format(key=key.pk))
+    assert answer.status_code == 200
+    main = answer.text.partition("<main")[2].partition("</main>")[0]
+    words = " ".join(unescape(re.sub(r"<[^>]*>", " ", main)).split())
+    assert PAGES[path] in words
+    assert main.count("<h1") == 1
+    assert not ALLAUTHS.search(words)
+    assert not SCRIPTS.search(answer.text)
+
+
+def record_a_factor(browser: Client) -> None:
+    session = browser.session
+    session["account_authentication_methods"] = [{"method": "mfa", "at": time.time()}]
+    session.save()
+
+
+@pytest.mark.django_db
+def test_the_picture_of_the_secret_has_words_and_the_secret_stands_beside_it(member: User) -> None:
+    browser = sign_in(member)
+    page = browser.get(f"{SECOND}totp/activate/").text
+    secret = browser.session["mfa.totp.secret"]
+    (picture,) = re.findall(r"<img[^>]*>", page)
+    assert 'alt="QR code for your authenticator app.' in picture
+    assert secret not in picture
+    assert f">{secret}</code>" in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_changed_is_told_in_our_words(member: User) -> None:
+    browser = set_up(member)
+    assert "Your authenticator app is set up." in browser.get(f"{SECOND}").text
+    browser.post(f"{SECOND}recovery-codes/generate/")
+    record_a_factor(browser)
+    browser.post(f"{SECOND}webauthn/keys/{passkey_of(member, 'My laptop').pk}/remove/")
+    browser.post(f"{SECOND}totp/deactivate/")
+    told = Letter.objects.exclude(kind="login_code").order_by("pk")
+    assert list(told.values_list("subject", flat=True)) == [
+        "Your account has an authenticator app now",
+        "You have new recovery codes",
+        "A passkey was removed",
+        "Your authenticator app was removed",
+    ]
+    assert all(letter.address_key == member.email for letter in told)
+    # Recovery codes go with the last factor.
+    assert not Authenticator.objects.exists()

@@ -19,16 +19,8 @@ NOT_PAGES = {
     "account_inactive": "for a closed account",
     "account_password_reset_completed": "follows a code",
     "account_reauthenticate": "asks for a password",
-    "mfa_authenticate": "follows signing in",
-    "mfa_reauthenticate": "for whoever has a second factor",
-    "mfa_deactivate_totp": "for whoever has a second factor",
-    "mfa_view_recovery_codes": "for whoever has a second factor",
-    "mfa_generate_recovery_codes": "for whoever has a second factor",
+    "mfa_authenticate": "follows signing in: test_passkeys walks it",
     "mfa_download_recovery_codes": "a file",
-    "mfa_list_webauthn": "for whoever has a second factor",
-    "mfa_reauthenticate_webauthn": "for whoever has a second factor",
-    "mfa_remove_webauthn": "for whoever has a second factor",
-    "mfa_edit_webauthn": "for whoever has a second factor",
     "healthz": "text",
     "readyz": "JSON",
     "metrics": "numbers for a machine",
@@ -86,8 +78,15 @@ def say() -> None:
     from accounts.models import User  # noqa: PLC0415
     from config.sign_in_link import make_link  # noqa: PLC0415
 
-    people = {"creator": "ana@example.org", "member": "jo@example.org", "newcomer": "new@example.org"}
-    User.objects.get_or_create(email=people["newcomer"])
+    # Whoever is asked again after five minutes comes first.
+    people = {
+        "careful": "careful@example.org",
+        "newcomer": "new@example.org",
+        "member": "jo@example.org",
+        "creator": "ana@example.org",
+    }
+    for role in ("careful", "newcomer"):
+        User.objects.get_or_create(email=people[role])
     links = {role: make_link(User.objects.get(email=address)) for role, address in people.items()}
     pages = [(role, name, path_of(name, args)) for role, name, *args in rows()]
     sys.stdout.write(json.dumps({"links": links, "pages": pages, "named": sorted(names(get_resolver()))}))
@@ -102,10 +101,13 @@ def path_of(name: str, args: list[Any]) -> str:
 
 def rows() -> Iterator[tuple[Any, ...]]:
     """Role, the URL's name, and its arguments in the demo."""
+    from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes  # noqa: PLC0415
+
     from accounts.models import User  # noqa: PLC0415
     from distribution.tickets import issue_ticket  # noqa: PLC0415
     from groups.models import Creator  # noqa: PLC0415
     from library.models import LibraryEntry  # noqa: PLC0415
+    from tests.signing_in import passkey_of, totp_of  # noqa: PLC0415
 
     creator = Creator.objects.get(slug="anas-forge")
     slug, patrons = creator.slug, creator.groups.get(parent=None)
@@ -130,6 +132,24 @@ def rows() -> Iterator[tuple[Any, ...]]:
     yield "stranger", "messaging:report", token_in(mail, "why")
     yield "stranger", "library:entry (nobody's)", 0
 
+    careful = User.objects.get(email="careful@example.org")
+    totp_of(careful)
+    RecoveryCodes.activate(careful)
+    passkey = passkey_of(careful, "My laptop")
+    for name in (
+        "mfa_index (in use)",
+        "mfa_deactivate_totp",
+        "mfa_view_recovery_codes",
+        "mfa_generate_recovery_codes",
+        "mfa_list_webauthn",
+        "mfa_add_webauthn (second)",
+        "mfa_reauthenticate",
+        "mfa_reauthenticate_webauthn",
+    ):
+        yield "careful", name
+    for name in ("mfa_edit_webauthn", "mfa_remove_webauthn"):
+        yield "careful", name, passkey.pk
+    yield "newcomer", "mfa_list_webauthn (none)"
     yield "newcomer", "library:home (empty)"
     yield "newcomer", "studio:start"
     yield "member", "library:home"
