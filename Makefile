@@ -4,8 +4,8 @@
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
 PY := .venv/bin/python
-# What is set up once for several tests is set up on one core.
-EVERY_CORE := -n auto --dist loadgroup
+# What is set up once for a file is set up on one core; those that start whole processes come first.
+EVERY_CORE := -n auto --dist loadfile --no-loadscope-reorder
 # A walk over every page is one test.
 E2E := -m e2e -o faulthandler_timeout=1500
 # The example as somebody fills it in: where it says replace-me something of their own stands.

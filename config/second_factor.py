@@ -11,6 +11,7 @@ from allauth.mfa.models import Authenticator
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django import forms
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -25,8 +26,8 @@ SEALED = "sealed:"
 SECRETS = {Authenticator.Type.TOTP: "secret", Authenticator.Type.RECOVERY_CODES: "seed"}
 
 
-class NoKeyOpensIt(forms.ValidationError):
-    """It was sealed by a SECRET_KEY that is not known here, or was changed since."""
+class NoKeyOpensIt(forms.ValidationError, PermissionDenied):
+    """It was sealed by a SECRET_KEY that is not known here, or was changed since. A page without a form says so, too."""
 
     # A page that counts codes shows none.
     silent_variable_failure = True
@@ -35,6 +36,9 @@ class NoKeyOpensIt(forms.ValidationError):
         super().__init__(
             _("Your second factor cannot be read here any more. Please tell whoever runs this site.")
         )
+
+    def __str__(self) -> str:
+        return str(self.message)
 
 
 class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]

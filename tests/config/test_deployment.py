@@ -158,7 +158,6 @@ def begin(service: dict[str, Any], environment: dict[str, str]) -> subprocess.Po
 
 @pytest.mark.slow
 @pytest.mark.services
-@pytest.mark.xdist_group("compose")
 def test_each_of_our_services_starts_by_its_own_command(real_parts: dict[str, str]) -> None:
     setup = begin(OURS["setup"], environment_of(OURS["setup"], real_parts))
     said, _ = setup.communicate(timeout=120)

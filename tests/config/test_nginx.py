@@ -28,7 +28,6 @@ CONTENT = bytes(range(256)) * 8
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("nginx"),
     pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt-get install nginx-light"),
 ]
 

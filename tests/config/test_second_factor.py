@@ -113,6 +113,17 @@ def test_without_its_key_it_opens_to_nobody_breaks_no_page_and_tells_the_operato
     assert browser.get(SECOND).status_code == 200
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("place", ["recovery-codes/", "recovery-codes/download/", "recovery-codes/generate/"])
+def test_what_no_key_opens_breaks_no_page_of_whoever_is_signed_in(member: User, place: str) -> None:
+    browser = set_up(member)
+    codes = Authenticator.objects.filter(user=member, type="recovery_codes")
+    codes.update(data={"seed": "sealed:by-another-key", "used_mask": 0})
+    answer = browser.get(f"{SECOND}{place}")
+    assert answer.status_code in {200, 403}
+    assert answer.status_code == 200 or "cannot be read here any more" in answer.text
+
+
 @pytest.mark.django_db
 def test_a_seal_that_somebody_changed_opens_to_nobody(member: User) -> None:
     secret = totp_of(member)
