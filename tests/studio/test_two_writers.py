@@ -30,7 +30,6 @@ from tests import factories
 from tests.studio import test_compose
 from tests.studio.conftest import url
 from tests.studio.test_compose import HTMX, filled
-from tests.studio.test_hostile_presses import all_at_once
 
 bundle, draft = test_compose.bundle, test_compose.draft
 ClientOf = Callable[[User | None], Client]
@@ -186,33 +185,3 @@ def test_the_pages_own_autosave_that_arrives_late_holds_nothing_up_and_is_not_se
     draft.refresh_from_db()
     assert draft.state == Release.State.CONFIRMED
     assert start_message(draft).body == "All of it"
-
-
-@pytest.mark.postgres
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("button", ["confirm_release", "publish_release"])
-def test_nobody_is_sent_what_another_tab_saved_meanwhile(
-    client_of: ClientOf, owner: User, patrons: Group, hobbyist: Group, collector: Group, button: str
-) -> None:
-    for group in (patrons, hobbyist, collector):
-        factories.MembershipFactory.create(group=group)
-    bundle = factories.BundleFactory.create(creator=patrons.creator)
-    for _ in range(5):
-        release = factories.ReleaseFactory.create(creator=patrons.creator)
-        mine = {**filled(bundle, hobbyist, body="Mine"), "revision": 0}
-        theirs: list[dict[str, Any]] = [
-            {**filled(bundle, group, body="Theirs"), "revision": number % 2}
-            for number, group in enumerate((patrons, collector) * 3)
-        ]
-        saves = [
-            partial(client_of(owner).post, url("compose", release.pk), form, headers=HTMX) for form in theirs
-        ]
-        press = partial(client_of(owner).post, url(button, release.pk), mine)
-        all_at_once([*saves[:3], press, *saves[3:]])
-        release.refresh_from_db()
-        words = words_of(release)[1]
-        if release.state == "confirmed":
-            assert (chosen(release), words) == (["Hobbyist"], "Mine")
-        else:
-            assert len(chosen(release)) == 1
-            assert (chosen(release) == ["Hobbyist"]) == (words == "Mine")
