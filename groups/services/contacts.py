@@ -70,9 +70,12 @@ def change_address(contact: Contact, address: str, *, by: User, now: datetime) -
         raise AddressRefused(
             _("Mail is sent from this address or answered at it; a member needs another one.")
         )
-    if Suppression.objects.live().filter(address_key=key).exists():
+    # Of their own mail only: what became of somebody else's mail to it is nobody else's business.
+    if Suppression.objects.live().filter(address_key=key, creator_id=contact.creator_id).exists():
         raise AddressSuppressed(
-            _("Mail to this address came back before, or its owner wants none. Ask them for another one.")
+            _(
+                "Your mail to this address came back before, or its owner wants none. Ask them for another one."
+            )
         )
     with transaction.atomic():
         before = Contact.objects.select_for_update(no_key=True, of=("self",)).select_related("account")

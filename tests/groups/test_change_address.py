@@ -69,11 +69,20 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     words: str,
 ) -> None:
     factories.ContactFactory.create(creator=creator, address_key="taken@example.org", name="Paul")
-    Suppression.objects.create(address_key="gone@example.org", reason="bounce", created_at=now)
+    Suppression.objects.create(
+        address_key="gone@example.org", reason="bounce", created_at=now, creator_id=creator.pk
+    )
     with pytest.raises(refused, match=words), transaction.atomic():
         change(contact, address, owner, now)
     assert Contact.objects.get(pk=contact.pk).address_key == "mia@example.org"
     assert not AuditEvent.objects.exists()
+
+
+def test_nobody_learns_that_somebody_elses_mail_to_an_address_was_stopped(
+    contact: Contact, owner: User, now: datetime
+) -> None:
+    Suppression.objects.create(address_key="gone@example.org", reason="complaint", created_at=now)
+    assert change(contact, "gone@example.org", owner, now)
 
 
 def test_another_creators_contact_does_not_stand_in_the_way(

@@ -184,7 +184,10 @@ def test_a_new_address_takes_the_mail_along(studio: Client, sent: Message) -> No
 def test_an_address_that_cannot_be_is_refused_in_words(
     studio: Client, sent: Message, address: str, words: str
 ) -> None:
-    Suppression.objects.create(address_key="gone@x.example", reason="bounce", created_at=NOW)
+    creator = sent.release.creator_id
+    Suppression.objects.create(
+        address_key="gone@x.example", reason="bounce", created_at=NOW, creator_id=creator
+    )
     mail = lose(sent, 1, "failed")
     assert words in readdress(studio, mail, address)
     mail.refresh_from_db()
