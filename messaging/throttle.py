@@ -222,6 +222,11 @@ def check_ceiling(*, week: int, month: int) -> None:
         )
 
 
+def lock_caps(group: Group) -> None:
+    """Until this transaction ends nobody else changes how often `group` is written to, or charges it."""
+    _locked_caps([group])
+
+
 @transaction.atomic
 def set_chosen(group: Group, *, week: int, month: int, by: User, now: datetime) -> None:
     """The creator has `group` written to at most `week` times in 7 days and `month` times in 30. Logged.

@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 
 from groups.models import Creator
 from groups.rights import Right
-from messaging.throttle import AboveCeiling, set_chosen
+from messaging.throttle import AboveCeiling, lock_caps, set_chosen
 from studio import queries
 from studio.forms.settings import PaceForm, SettingsForm
 from studio.scope import StudioRequest, of_creator, posted, to_change
@@ -30,9 +30,12 @@ def settings(request: StudioRequest, creator: Creator) -> HttpResponse:
 
 
 @of_creator(Right.RUN)
+@transaction.atomic
 def set_pace(request: StudioRequest, creator: Creator, pk: int) -> HttpResponse:
     """Fewer messages for a group than the ceiling allows; raising the ceiling is an admin's."""
     group = get_object_or_404(creator.groups.live().select_related("parent"), pk=pk)
+    if request.method == "POST":
+        lock_caps(group)
     limit = queries.limit_of(group)
     form = PaceForm(posted(request), initial={"week": limit.week, "month": limit.month})
     if form.is_valid():

@@ -2,7 +2,9 @@
 
 import html
 import re
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,6 +15,9 @@ from django.urls import reverse
 
 from accounts.models import User
 from groups.models import Creator
+
+# How long somebody who looked waits for the other one to look, too, before they save.
+PAUSE = 1.0
 
 
 @pytest.fixture
@@ -45,3 +50,19 @@ def hidden_in(page: str) -> dict[str, str]:
     found = re.search(r'name="opened" value="([^"]*)"', page)
     assert found, page
     return {"opened": html.unescape(found[1])}
+
+
+def together(look: Callable[..., Any]) -> Callable[..., Any]:
+    """`look`, after which each of two threads waits for the other: both have looked before either saves.
+
+    Where a lock lets only one of them look, that one goes on alone.
+    """
+    both = threading.Barrier(2)
+
+    def slowly(*args: Any) -> Any:
+        found = look(*args)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(PAUSE)
+        return found
+
+    return slowly

@@ -1,6 +1,8 @@
 """Two windows on any form over saved values: nothing that somebody saved is overwritten in silence."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,11 +15,15 @@ from groups.models import Creator, Group
 from library.models import Bundle
 from messaging.models import Cadence, Message
 from messaging.throttle import set_chosen
+from studio.forms.opened import Opened
+from tests.messaging.test_races import all_at_once
 from tests.studio import test_release
-from tests.studio.conftest import fill_in, hidden_in, url
+from tests.studio.conftest import fill_in, hidden_in, together, url
 from tests.studio.test_release import NOW, confirm
 
 people, message = test_release.people, test_release.message
+
+ClientOf = Callable[[User | None], Client]
 
 
 class Case(NamedTuple):
@@ -98,6 +104,32 @@ def test_the_same_twice_is_no_conflict(studio: Client, case: Case) -> None:
     saved = state(case.row)
     assert studio.post(case.address, mine).status_code == 302
     assert state(case.row) == saved
+
+
+def test_the_same_twice_is_no_conflict_where_saving_spells_it_anew(studio: Client, creator: Creator) -> None:
+    mine = {
+        **hidden_in(studio.get(url("settings")).content.decode()),
+        "name": "Ana \u200b Casts",
+        "time_zone": creator.time_zone,
+        "reply_to": "Ana@Forge.Example",
+        "postal_address": creator.postal_address,
+    }
+    assert studio.post(url("settings"), mine).status_code == 302
+    assert studio.post(url("settings"), mine).status_code == 302
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_save_at_once_one_is_told(
+    studio: Client, client_of: ClientOf, owner: User, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = hidden_in(studio.get(case.address).content.decode())
+    monkeypatch.setattr(Opened, "clean", together(Opened.clean))
+    saves = [
+        partial(client_of(owner).post, case.address, {**opened, **case.rest, **typed})
+        for typed in (case.theirs, case.mine)
+    ]
+    assert sorted(answer.status_code for answer in all_at_once(saves)) == [200, 302]
 
 
 def test_two_who_change_different_things_both_keep_them(studio: Client, message: Message) -> None:
