@@ -1,9 +1,11 @@
 """Two tabs, or two people, on one draft: nothing is overwritten in silence, and what is sent is what its page showed."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
@@ -20,15 +22,18 @@ from messaging.services import (
     Parts,
     Seen,
     confirm_message,
+    drafts,
     publish_draft,
     save_draft,
     start_message,
     start_reminder,
 )
+from messaging.services import confirm as confirm_service
 from studio.views import compose
 from tests import factories
+from tests.messaging.test_races import all_at_once
 from tests.studio import test_compose
-from tests.studio.conftest import url
+from tests.studio.conftest import PAUSE, together, url
 from tests.studio.test_compose import HTMX, filled
 
 bundle, draft = test_compose.bundle, test_compose.draft
@@ -185,3 +190,94 @@ def test_the_pages_own_autosave_that_arrives_late_holds_nothing_up_and_is_not_se
     draft.refresh_from_db()
     assert draft.state == Release.State.CONFIRMED
     assert start_message(draft).body == "All of it"
+
+
+@pytest.mark.parametrize("button", ["confirm_release", "publish_release"])
+def test_nobody_is_sent_what_another_tab_saved_between_saving_and_sending(
+    draft: Release,
+    bundle: Bundle,
+    client_of: ClientOf,
+    owner: User,
+    helper: Client,
+    hobbyist: Group,
+    patrons: Group,
+    button: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for group in (hobbyist, patrons):
+        factories.MembershipFactory.create(group=group)
+    others = [{**filled(bundle, patrons, body="Of Ben"), "request_id": str(uuid4()), "revision": 1}]
+    saved = compose._saved
+
+    def overtaken(*args: Any) -> bool:
+        done = saved(*args)
+        if others:
+            helper.post(url("compose", draft.pk), others.pop(), headers=HTMX)
+        return done
+
+    monkeypatch.setattr(compose, "_saved", overtaken)
+    mine = {**filled(bundle, hobbyist, body="Mine"), "request_id": str(uuid4()), "revision": 0}
+    page = client_of(owner).post(url(button, draft.pk), mine).content.decode()
+    assert "Ben Okafor changed this draft" in page
+    assert "Mine</textarea>" in page
+    draft.refresh_from_db()
+    assert (draft.state, chosen(draft), words_of(draft)) == ("draft", ["Patrons"], ("November", "Of Ben"))
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_save_at_once_one_is_told(
+    client_of: ClientOf, owner: User, patrons: Group, hobbyist: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = factories.BundleFactory.create(creator=patrons.creator)
+    release = factories.ReleaseFactory.create(creator=patrons.creator)
+    monkeypatch.setattr(Seen, "is_the_last", together(Seen.is_the_last))
+    forms = {group.name: filled(bundle, group, body=group.name) for group in (patrons, hobbyist)}
+    address = url("compose", release.pk)
+    saves = [partial(client_of(owner).post, address, form, headers=HTMX) for form in forms.values()]
+    told = ["Not saved" in answer.content.decode() for answer in all_at_once(saves)]
+    assert sorted(told) == [False, True]
+    kept = [name for name, refused in zip(forms, told, strict=True) if not refused]
+    assert (chosen(release), words_of(release)) == (kept, ("November", kept[0]))
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("button", "looking"),
+    [("confirm_release", confirm_service), ("publish_release", drafts)],
+    ids=["confirming", "publishing"],
+)
+def test_nobody_is_sent_what_another_tab_saves_while_it_is_sent(
+    client_of: ClientOf,
+    owner: User,
+    patrons: Group,
+    hobbyist: Group,
+    button: str,
+    looking: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for group in (patrons, hobbyist):
+        factories.MembershipFactory.create(group=group)
+    bundle = factories.BundleFactory.create(creator=patrons.creator)
+    release = factories.ReleaseFactory.create(creator=patrons.creator)
+    looked, saved = threading.Event(), threading.Event()
+    look = drafts.refuse_changed
+
+    def slowly(message: Message, revision: int | None) -> None:
+        look(message, revision)
+        looked.set()
+        saved.wait(PAUSE)
+
+    def save() -> None:
+        assert looked.wait(30)
+        theirs = {**filled(bundle, patrons, body="Theirs"), "revision": 1}
+        client_of(owner).post(url("compose", release.pk), theirs, headers=HTMX)
+        saved.set()
+
+    monkeypatch.setattr(looking, "refuse_changed", slowly)
+    mine = filled(bundle, hobbyist, body="Mine")
+    all_at_once([partial(client_of(owner).post, url(button, release.pk), mine), save])
+    assert looked.is_set()
+    release.refresh_from_db()
+    assert (release.state, chosen(release), words_of(release)[1]) == ("confirmed", ["Hobbyist"], "Mine")
