@@ -5,13 +5,16 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.models import User
 from groups.models import Creator
@@ -66,3 +69,8 @@ def together(look: Callable[..., Any]) -> Callable[..., Any]:
         return found
 
     return slowly
+
+
+def clock(moment: datetime) -> str:
+    """A moment as somebody types it who looks at the creator's clock, which never shows an hour that is left out."""
+    return timezone.localtime(moment, ZoneInfo("Europe/Berlin")).strftime("%Y-%m-%dT%H:%M")

@@ -12,7 +12,7 @@ from groups.models import Contact, Group
 from library.models import Bundle
 from messaging import tasks
 from tests.studio import test_compose
-from tests.studio.conftest import url
+from tests.studio.conftest import clock, url
 from tests.studio.test_compose import HTMX, filled
 
 bundle, draft = test_compose.bundle, test_compose.draft
@@ -67,8 +67,8 @@ def test_it_is_sent_or_deleted_while_it_is_counted_and_the_other_tab_hears_of_it
 def test_another_windows_question_is_not_taken_for_ones_own(
     studio: Client, draft: Release, bundle: Bundle, patrons: Group, contact: Contact
 ) -> None:
-    day = timezone.localtime() + timedelta(days=20)
-    later = filled(bundle, patrons, when="at", at=day.strftime("%Y-%m-%dT%H:%M"))
+    day = timezone.now() + timedelta(days=20)
+    later = filled(bundle, patrons, when="at", at=clock(day))
     poll = poll_of(studio.post(url("compose", draft.pk), later, headers=HTMX).content.decode())
     studio.get(url("compose", draft.pk))
     answer = studio.get(poll, headers=HTMX)

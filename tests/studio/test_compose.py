@@ -14,7 +14,7 @@ from groups.models import Contact, Creator, Group
 from library.models import Bundle
 from messaging.models import Message, SendSlot
 from tests import factories
-from tests.studio.conftest import url
+from tests.studio.conftest import clock, url
 
 
 @pytest.fixture
@@ -327,8 +327,8 @@ def test_the_check_is_of_the_time_that_is_chosen(
         studio.post(url("confirm_release", Release.objects.latest("pk").pk), filled(bundle, patrons))
     now = studio.post(url("compose", draft.pk), filled(bundle, patrons), headers=HTMX).content.decode()
     assert "No mail can go out at that time" in now
-    day = timezone.localtime() + timedelta(days=20)
-    later = filled(bundle, patrons, when="at", at=day.strftime("%Y-%m-%dT%H:%M"))
+    day = timezone.now() + timedelta(days=20)
+    later = filled(bundle, patrons, when="at", at=clock(day))
     answer = studio.post(url("compose", draft.pk), later, headers=HTMX).content.decode()
     assert "No mail can go out at that time" not in answer
     half = filled(bundle, patrons, when="at", at="")

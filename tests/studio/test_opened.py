@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import pytest
 from django.db.models import Model
 from django.test import Client
-from django.utils import timezone
 
 from accounts.models import User
 from groups.models import Creator, Group
@@ -18,7 +17,7 @@ from messaging.throttle import set_chosen
 from studio.forms.opened import Opened
 from tests.messaging.test_races import all_at_once
 from tests.studio import test_release
-from tests.studio.conftest import fill_in, hidden_in, together, url
+from tests.studio.conftest import clock, fill_in, hidden_in, together, url
 from tests.studio.test_release import NOW, confirm
 
 people, message = test_release.people, test_release.message
@@ -36,10 +35,6 @@ class Case(NamedTuple):
     rest: dict[str, Any]
     # Of their values as the page says them.
     said: str
-
-
-def clock(days: int) -> str:
-    return (timezone.localtime(NOW) + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M")
 
 
 @pytest.fixture(params=["a bundle", "settings", "a name", "a pace", "a time"])
@@ -68,7 +63,14 @@ def case(
         return Case(url("set_pace", patrons.pk), cadence, {"month": 3}, {"month": 2}, {"week": 2}, "“3”")
     confirm(message, owner, days=20)
     address = url("reschedule_message", message.release_id, message.pk)
-    return Case(address, message, {"at": clock(21)}, {"at": clock(22)}, {}, clock(21))
+    return Case(
+        address,
+        message,
+        {"at": clock(NOW + timedelta(days=21))},
+        {"at": clock(NOW + timedelta(days=22))},
+        {},
+        clock(NOW + timedelta(days=21)),
+    )
 
 
 def state(row: Model) -> dict[str, Any]:

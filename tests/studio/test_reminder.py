@@ -13,7 +13,7 @@ from messaging import services, tasks
 from messaging.models import Delivery, Message
 from tests import factories
 from tests.studio import test_release
-from tests.studio.conftest import url
+from tests.studio.conftest import clock, url
 from tests.studio.test_checks import poll_of
 from tests.studio.test_release import NOW, confirm, give, page_of, start
 
@@ -93,7 +93,7 @@ def test_it_is_sent_once_however_often_it_is_pressed(studio: Client, told: Messa
 
 
 def test_it_is_scheduled_and_moved(studio: Client, told: Message) -> None:
-    day = (timezone.localtime() + timedelta(days=2)).strftime("%Y-%m-%dT%H:%M")
+    day = clock(timezone.now() + timedelta(days=2))
     assert "The reminder is scheduled" in send(studio, told, when="at", at=day)
     assert "Change the time" in page_of(studio, told)
 

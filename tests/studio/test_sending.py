@@ -16,7 +16,7 @@ from messaging import gate, services
 from messaging.models import Delivery, Message, SendSlot
 from tests import factories
 from tests.studio import test_release
-from tests.studio.conftest import fill_in, hidden_in, url
+from tests.studio.conftest import clock, fill_in, hidden_in, url
 from tests.studio.test_release import NOW, confirm, give, page_of, send, start
 
 message, people = test_release.message, test_release.people
@@ -155,7 +155,7 @@ def test_a_shut_gate_a_stall_and_a_pause_of_the_studio_say_why(
 
 
 def at(moment_in: timedelta) -> str:
-    return (timezone.localtime(NOW) + moment_in).strftime("%Y-%m-%dT%H:%M")
+    return clock(NOW + moment_in)
 
 
 def test_a_scheduled_message_moves_to_another_time(studio: Client, message: Message, owner: User) -> None:
