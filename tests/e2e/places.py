@@ -110,7 +110,7 @@ def rows() -> Iterator[tuple[Any, ...]]:
     from tests.signing_in import passkey_of, totp_of  # noqa: PLC0415
 
     creator = Creator.objects.get(slug="anas-forge")
-    slug, patrons = creator.slug, creator.groups.get(parent=None)
+    slug, patrons = creator.slug, creator.groups.get(parent=None, kind="patrons")
     collector, bundle = creator.groups.get(name="Collector"), creator.bundles.get(title="Clockwork Gears")
     sent, draft = (
         creator.releases.get(title=title) for title in ("Clockwork and castle", "Vases and a moon")
