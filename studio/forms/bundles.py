@@ -45,7 +45,7 @@ class CoverForm(forms.Form):
     )
 
 
-class PathForm(forms.Form):
+class PathForm(Opened, forms.Form):
     """Another name for a file, folders with slashes."""
 
     path = forms.CharField(label=_("Name"), max_length=500, strip=False)

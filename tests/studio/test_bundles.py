@@ -11,7 +11,7 @@ from PIL import Image
 from groups.models import Creator
 from library.models import Bundle, File
 from tests import factories
-from tests.studio.conftest import fill_in, url
+from tests.studio.conftest import fill_in, hidden_in, url
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_cover_is_taken_and_what_is_no_picture_is_refused(studio: Client, bund
 
 def test_a_released_file_is_renamed_in_the_next_version_only(studio: Client, bundle: Bundle) -> None:
     file = File.objects.get(path="part-0.stl")
-    studio.post(url("rename_file", file.pk), {"path": "parts/lid.stl"})
+    fill_in(studio, url("rename_file", file.pk), {"path": "parts/lid.stl"})
     assert names(bundle) == {"parts/lid.stl", "part-1.stl"}
     file.refresh_from_db()
     assert file.path == "part-0.stl"
@@ -99,8 +99,22 @@ def test_a_released_file_is_renamed_in_the_next_version_only(studio: Client, bun
 )
 def test_a_name_that_no_disk_should_have_is_refused(studio: Client, bundle: Bundle, path: str) -> None:
     file = File.objects.get(path="part-0.stl")
-    assert "errorlist" in studio.post(url("rename_file", file.pk), {"path": path}).content.decode()
+    assert "errorlist" in fill_in(studio, url("rename_file", file.pk), {"path": path}).content.decode()
     assert names(bundle) == {"part-0.stl", "part-1.stl"}
+
+
+def test_a_file_that_somebody_else_renamed_meanwhile_keeps_that_name(
+    studio: Client, creator: Creator
+) -> None:
+    open_one = factories.BundleFactory.create(creator=creator, files__open=True)
+    file = File.objects.filter(version__bundle=open_one).first()
+    assert file
+    address = url("rename_file", file.pk)
+    mine = {**hidden_in(studio.get(address).content.decode()), "path": "mine.stl"}
+    fill_in(studio, address, {"path": "theirs.stl"})
+    assert "theirs.stl" in studio.post(address, mine).content.decode()
+    file.refresh_from_db()
+    assert file.path == "theirs.stl"
 
 
 def test_a_file_is_removed_after_a_question(studio: Client, bundle: Bundle) -> None:
