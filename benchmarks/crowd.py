@@ -46,8 +46,8 @@ def add_members(group: Group, *, first: int, last: int, now: datetime) -> None:
     }
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO accounts_user (email, password, name, is_superuser, is_active, is_staff, date_joined)"
-            " SELECT 'member' || n || '@' || %(slug)s || '.example', '!', '', false, true, false, %(now)s"
+            "INSERT INTO accounts_user (email, password, name, is_superuser, is_active, is_staff, session_epoch, date_joined)"
+            " SELECT 'member' || n || '@' || %(slug)s || '.example', '!', '', false, true, false, 0, %(now)s"
             " FROM generate_series(%(first)s, %(last)s) n WHERE n %% 2 = 0",
             values,
         )

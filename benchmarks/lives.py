@@ -25,8 +25,8 @@ CHUNK = 1_000
 
 # One statement each, of a creator `c`. Half knew their account when the full release was given, a fifth redeemed it.
 PEOPLE = [
-    "INSERT INTO accounts_user (email, password, name, is_superuser, is_active, is_staff, date_joined)"
-    " SELECT 'member' || n || '@' || %(slug)s || '.example', '!', '', false, true, false, %(past)s"
+    "INSERT INTO accounts_user (email, password, name, is_superuser, is_active, is_staff, session_epoch, date_joined)"
+    " SELECT 'member' || n || '@' || %(slug)s || '.example', '!', '', false, true, false, 0, %(past)s"
     " FROM generate_series(1, %(members)s) n WHERE n %% 10 IN (0, 2, 4, 6, 8, 1, 3)",
     'INSERT INTO account_emailaddress (email, verified, "primary", user_id) SELECT email, true, true, id'
     " FROM accounts_user WHERE email LIKE 'member%%@' || %(slug)s || '.example'",
