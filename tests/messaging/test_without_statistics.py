@@ -41,7 +41,9 @@ EVERYBODY = 4 * PEOPLE
 PATIENCE_MS = 4_000
 
 TABLES = (
+    "account_emailaddress",
     "accounts_suppression",
+    "accounts_user",
     "distribution_grant",
     "distribution_release",
     "groups_contact",
@@ -253,9 +255,34 @@ def _redeem(message: Message, forget: Callable[[], None], now: datetime) -> None
     grant, other = Grant.objects.select_related("contact").filter(release=message.release)[:2]
     member = UserFactory.create(email=grant.contact.address_key)
     somebody = UserFactory.create(email=other.contact.address_key)
+    with connection.cursor() as cursor:
+        # Others have accounts, and the library holds what they were given.
+        cursor.execute(
+            "INSERT INTO accounts_user (email, password, name, is_superuser, is_active, is_staff, session_epoch, date_joined)"
+            " SELECT 'u' || n || '@example.net', '!', '', false, true, false, 0, %s FROM generate_series(1, %s) n",
+            [now, PEOPLE],
+        )
+        cursor.execute(
+            'INSERT INTO account_emailaddress (email, verified, "primary", user_id)'
+            " SELECT email, true, true, id FROM accounts_user WHERE email ~ '^u[0-9]+@'"
+        )
+        cursor.execute(
+            "INSERT INTO library_libraryentry (user_id, bundle_id, added_at) SELECT id, %s, %s"
+            " FROM accounts_user WHERE email ~ '^u[0-9]+@'",
+            [message.release.items.get().bundle_id, now],
+        )
+        cursor.execute(
+            "INSERT INTO library_holding (entry_id, version_id, origin_key, title, group_name, given_at)"
+            " SELECT id, %s, %s, 'Newer', 'Hobbyist', %s FROM library_libraryentry",
+            [message.release.items.get().version_id, message.release.origin_key, now],
+        )
+    link = reverse("redeem", args=[issue_ticket(grant.pk, 1)])
     forget()
     with watched(limit=100):
-        assert Client().get(reverse("redeem", args=[issue_ticket(grant.pk, 1)])).status_code == 200
+        assert Client().get(link).status_code == 200
         assert redeem_grant(grant, user=member, now=now)
+        browser = Client()
+        browser.force_login(member)
+        assert "in your library" in browser.get(link).text.lower()
         # Whoever signs in finds what waited for them, however many wait for others.
         assert settle_waiting(somebody, now=now) == 2
