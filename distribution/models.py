@@ -3,8 +3,8 @@ from typing import Final, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q, Subquery, Sum, Value
-from django.db.models.functions import Coalesce
+from django.db.models import CharField, Exists, F, OuterRef, Q, Subquery, Sum, Value
+from django.db.models.functions import Cast, Coalesce, Concat
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -119,6 +119,11 @@ class Release(Work):
     def origin_key(self) -> str:
         """What the library calls this way of coming by something."""
         return f"release:{self.pk}"
+
+    @staticmethod
+    def origin_key_of(release_id: OuterRef) -> Concat:
+        """The same of the release that an outer row names."""
+        return Concat(Value("release:"), Cast(release_id, CharField()), output_field=CharField())
 
 
 class ReleaseItemQuerySet(models.QuerySet["ReleaseItem"]):

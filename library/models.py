@@ -209,8 +209,12 @@ class LibraryEntryQuerySet(models.QuerySet["LibraryEntry"]):
 
     def live(self) -> Self:
         """Entries that give a right: at least one holding has not ended."""
+        return self.by(Holding.objects.live())
+
+    def by(self, ways: "HoldingQuerySet") -> Self:
+        """Entries that came by one of these `ways`."""
         # A value and not EXISTS: that may be made a join that begins with the holdings of everybody.
-        way = Holding.objects.live().filter(entry=OuterRef("pk")).values("pk")
+        way = ways.filter(entry=OuterRef("pk")).values("pk")
         return self.alias(way=Subquery(way[:1])).filter(way__isnull=False)
 
     def newest_first(self) -> Self:

@@ -4,8 +4,7 @@ from datetime import datetime
 
 from allauth.account.models import EmailAddress
 from django.db import transaction
-from django.db.models import CharField, Exists, F, OuterRef, Q, Value
-from django.db.models.functions import Cast, Concat
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils.translation import gettext as _
 
 from accounts.addresses import masked
@@ -15,7 +14,7 @@ from distribution.services.gifts import Gift
 from distribution.services.recall import TakenBack, still_given
 from groups.models import Contact
 from groups.services import attach_account
-from library.models import Holding
+from library.models import Holding, LibraryEntry
 
 
 class SentToAnother(Exception):
@@ -89,7 +88,11 @@ def holder_of(grant: Grant) -> User | None:
 
 def holds_release(user: User, release: Release) -> bool:
     """Whether it is in `user`'s library now."""
-    return Holding.objects.live().filter(entry__user=user, origin_key=release.origin_key).exists()
+    return (
+        LibraryEntry.objects.of(user)
+        .by(Holding.objects.live().filter(origin_key=release.origin_key))
+        .exists()
+    )
 
 
 def _wait_for_pages(user: User) -> None:
@@ -104,12 +107,8 @@ def _wait_for_pages(user: User) -> None:
 
 
 def _redeem_waiting(user: User, newly: list[int], now: datetime) -> int:
-    held = Holding.objects.filter(
-        entry__user=user,
-        origin_key=Concat(
-            Value("release:"), Cast(OuterRef("release_id"), CharField()), output_field=CharField()
-        ),
-    )
+    origin_key = Release.origin_key_of(OuterRef(OuterRef("release_id")))
+    held = LibraryEntry.objects.of(user).by(Holding.objects.filter(origin_key=origin_key))
     waiting: dict[int, list[int]] = {}
     for release_id, grant_id in (
         Grant.objects.filter(contact__account=user, redeemed_at=None, revoked_at=None)

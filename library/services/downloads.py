@@ -8,7 +8,7 @@ from django.db.models import Exists, OuterRef, Prefetch, QuerySet
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from library.models import BundleVersion, Download, File, Holding
+from library.models import BundleVersion, Download, File, Holding, LibraryEntry
 
 
 class NotHeld(Exception):
@@ -62,7 +62,9 @@ def open_release(user: User, holding_id: int, *, first: bool, now: datetime) -> 
     origin = live.filter(pk=holding_id).values_list("origin_key", "title").first()
     if origin is None:
         raise NotHeld
-    together = live.filter(origin_key=origin[0]).order_by("pk")
+    came_so = Holding.objects.live().filter(origin_key=origin[0])
+    entries = list(LibraryEntry.objects.of(user).by(came_so).values_list("pk", flat=True))
+    together = came_so.filter(entry__in=entries).order_by("pk")
     return _package(together, title=origin[1], first=first, now=now, user=user)
 
 

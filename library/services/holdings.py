@@ -8,7 +8,8 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Value
 
 from library.models import BundleVersion, Holding, LibraryEntry
-from rows.sets import insert_from
+from rows.planner import by_keys
+from rows.sets import among, insert_from
 
 
 def add_holdings(
@@ -58,9 +59,12 @@ def end_holdings(
     Entries that came in other ways too keep those. Returns how many ended. Twice: the first moment stays.
     """
     live = Holding.objects.live().filter(origin_key=origin_key)
-    if users is not None:
-        live = live.filter(entry__user__in=users)
-    return live.update(ended_at=now, reason=reason)
+    if users is None:
+        return live.update(ended_at=now, reason=reason)
+    with by_keys():
+        # Their entries first, by number: nobody comes from an origin, so a join may walk through everybody's holdings.
+        entries = LibraryEntry.objects.filter(user__in=users).by(live).values_list("pk", flat=True)
+        return live.filter(among("entry_id", entries)).update(ended_at=now, reason=reason)
 
 
 def holds_all(

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from django.db.models import CharField, Exists, Max, OuterRef, QuerySet, Value
-from django.db.models.functions import Cast, Concat
+from django.db.models import Exists, Max, OuterRef, QuerySet
 
-from distribution.models import Grant
+from distribution.models import Grant, Release
 from groups.models import Creator
-from library.models import Holding
+from library.models import Holding, LibraryEntry
 from messaging.models import Delivery, Message
 
 
@@ -28,8 +27,9 @@ def grants_to_tell(message: Message, **within: Any) -> QuerySet[Grant]:
 
 def unredeemed(grants: QuerySet[Grant]) -> QuerySet[Grant]:
     """Those that still wait for their person: neither redeemed nor revoked, nor in a known account's library."""
-    origin = Concat(Value("release:"), Cast(OuterRef("release_id"), CharField()), output_field=CharField())
-    held = Holding.objects.live().filter(entry__user=OuterRef("contact__account"), origin_key=origin)
+    origin_key = Release.origin_key_of(OuterRef(OuterRef("release_id")))
+    ways = Holding.objects.live().filter(origin_key=origin_key)
+    held = LibraryEntry.objects.filter(user=OuterRef("contact__account")).by(ways)
     return grants.filter(redeemed_at=None, revoked_at=None).filter(~Exists(held))
 
 
