@@ -4,11 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db.models import Count, Sum
+from django.db.models import Count, OuterRef, Subquery, Sum
+from django.db.models.functions import Coalesce
 from django.template.defaultfilters import filesizeformat
 
 from distribution.models import Grant, Release, ReleaseItem
-from library.models import Bundle, BundleVersion
+from library.models import BundleVersion
 from messaging.words import clean_source
 from rows.planner import by_keys
 from rows.sets import among
@@ -24,15 +25,13 @@ class Line:
 
 
 def versions_of(release: Release) -> list[BundleVersion]:
-    """The pinned versions; before confirming the ones that would be. A bundle without a file has none."""
-    items = release.items.select_related("version", "bundle")
-    versions = [item.version or version_to_give(item.bundle) for item in items]
-    return [version for version in versions if version]
+    """The pinned versions; before confirming the ones that sealing would pin: each bundle's newest that has a file.
 
-
-def version_to_give(bundle: Bundle) -> BundleVersion | None:
-    """What sealing would give now: the newest version that has a file. Writes nothing."""
-    return bundle.versions.filter(files__isnull=False).order_by("-number").first()
+    A bundle without a file has none. One query, however many bundles.
+    """
+    newest = BundleVersion.objects.filter(bundle=OuterRef("bundle"), files__isnull=False).order_by("-number")
+    given = release.items.values_list(Coalesce("version_id", Subquery(newest.values("pk")[:1])), flat=True)
+    return list(BundleVersion.objects.filter(pk__in=given).order_by("pk"))
 
 
 def contents_of(release: Release) -> list[Line]:

@@ -282,14 +282,23 @@ def test_a_draft_is_deleted_after_a_question(studio: Client, draft: Release) -> 
 def test_the_page_of_steps_asks_the_same_for_one_of_each_and_for_three(
     studio: Client, draft: Release, creator: Creator, hobbyist: Group, queries_of: Callable[[str], int]
 ) -> None:
+    page, bundles, groups = (
+        url("compose", draft.pk),
+        [factories.BundleFactory.create(creator=creator)],
+        [hobbyist],
+    )
     factories.MembershipFactory.create(group=hobbyist)
-    studio.get(url("compose", draft.pk))
-    first = queries_of(url("compose", draft.pk))
+    studio.post(page, filled(bundles[0], hobbyist))
+    first = queries_of(page)
     for _number in range(2):
-        factories.BundleFactory.create(creator=creator)
-        factories.MembershipFactory.create(group=factories.GroupFactory.create(creator=creator))
+        bundles.append(factories.BundleFactory.create(creator=creator))
+        groups.append(factories.GroupFactory.create(creator=creator))
+        factories.MembershipFactory.create(group=groups[-1])
         factories.MembershipFactory.create(group=hobbyist)
-    assert queries_of(url("compose", draft.pk)) == first
+    chosen = {"bundles": [bundle.pk for bundle in bundles], "groups": [group.pk for group in groups]}
+    studio.post(page, filled(bundles[0], hobbyist, **chosen))
+    assert draft.items.count() == draft.audience_rows.count() == 3
+    assert queries_of(page) == first
 
 
 @pytest.mark.parametrize("number", ["x", "-1", "0", str(2**63), str(10**30), "١٢", "\x00"])
