@@ -44,26 +44,29 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Those that start whole processes first: what is left at the end is short, and no core waits for the other.
-    items.sort(
-        key=lambda item: not (item.get_closest_marker("slow") and not item.get_closest_marker("django_db"))
-    )
+    items.sort(key=lambda item: not starts_processes(item))
     if "postgresql" in settings.DATABASES["default"]["ENGINE"]:
         skip, skipped = pytest.mark.skip(reason="asks for no service: run `make test`"), needs_no_service
     else:
-        skip = pytest.mark.skip(reason="shown on PostgreSQL only: run `make test-services`")
+        skip = pytest.mark.skip(reason="shown beside real servers only: run `make test-services`")
         skipped = is_for_postgresql
     for item in items:
         if skipped(item):
             item.add_marker(skip)
 
 
+def starts_processes(item: pytest.Item) -> bool:
+    slow = item.get_closest_marker("slow") and not item.get_closest_marker("django_db")
+    return bool(slow or item.get_closest_marker("servers"))
+
+
 def is_for_postgresql(item: pytest.Item) -> bool:
-    return item.get_closest_marker("postgres") is not None
+    return any(item.get_closest_marker(name) for name in ("postgres", "servers"))
 
 
 def needs_no_service(item: pytest.Item) -> bool:
     """Whether it comes to the same with and without PostgreSQL and Redis: one of the two suites is enough."""
-    named = any(item.get_closest_marker(name) for name in ("django_db", "services", "e2e"))
+    named = any(item.get_closest_marker(name) for name in ("django_db", "servers", "e2e"))
     is_case = isinstance(item, pytest.Function) and issubclass(item.cls or object, SimpleTestCase)
     asked: list[str] = getattr(item, "fixturenames", [])
     return not (named or is_case or "db" in asked)

@@ -107,27 +107,26 @@ def real_parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, s
         aws_access_key_id="a",
         aws_secret_access_key="b",
     ).create_bucket(Bucket="largesse")
-    url, scratch = os.environ.get("DATABASE_URL", ""), f"largesse_compose_{secrets.token_hex(4)}"
-    if url:
-        admin = url.rpartition("/")[0] + "/postgres"
-        with psycopg.connect(admin, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {scratch}")
-        url = url.rpartition("/")[0] + f"/{scratch}"
+    server, scratch = (
+        os.environ["DATABASE_URL"].rpartition("/")[0],
+        f"largesse_compose_{secrets.token_hex(4)}",
+    )
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {scratch}")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free = probe.getsockname()[1]
     yield {
-        "DATABASE_URL": url,
-        "REDIS_URL": os.environ.get("REDIS_URL", ""),
+        "DATABASE_URL": f"{server}/{scratch}",
+        "REDIS_URL": os.environ["REDIS_URL"],
         "S3_ENDPOINT": endpoint,
         "BIND": "127.0.0.1",
         "PORT": str(free),
         "VAR_DIR": str(tmp_path_factory.mktemp("var")),
     }
     s3.stop()
-    if url:
-        with psycopg.connect(admin, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE {scratch} WITH (FORCE)")
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {scratch} WITH (FORCE)")
 
 
 def environment_of(service: dict[str, Any], real_parts: dict[str, str]) -> dict[str, str]:
@@ -156,19 +155,11 @@ def begin(service: dict[str, Any], environment: dict[str, str]) -> subprocess.Po
     )
 
 
-@pytest.mark.slow
-@pytest.mark.services
+@pytest.mark.servers
 def test_each_of_our_services_starts_by_its_own_command(real_parts: dict[str, str]) -> None:
     setup = begin(OURS["setup"], environment_of(OURS["setup"], real_parts))
     said, _ = setup.communicate(timeout=120)
     assert setup.returncode == 0, said
-    if not real_parts["REDIS_URL"]:
-        made = begin(
-            {"command": ["python", "manage.py", "createcachetable"]},
-            environment_of(OURS["setup"], real_parts),
-        )
-        assert made.communicate()
-        assert made.returncode == 0
     running = {
         name: begin(service, environment_of(service, real_parts))
         for name, service in OURS.items()

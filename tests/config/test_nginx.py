@@ -27,7 +27,7 @@ HOST = "gifts.example.org"
 CONTENT = bytes(range(256)) * 8
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.servers,
     pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt-get install nginx-light"),
 ]
 
