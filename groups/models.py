@@ -155,7 +155,7 @@ class Group(models.Model):
 
 
 class Said(models.Func):
-    """What a contact is searched by: its address and its name, as `contact_by_words` holds them (migration 0004)."""
+    """What a contact is searched by: its address and its name, as `contact_by_words` holds them (migration 0006)."""
 
     template = "(%(expressions)s)"
     arg_joiner = " || ' ' || "

@@ -223,7 +223,7 @@ def test_its_task_counts_it(run: DryRun) -> None:
 def test_asking_again_costs_little(
     draft: Message, run: DryRun, now: datetime, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(8):
         services.ask_dry_run(draft, now=now)
 
 
