@@ -17,13 +17,13 @@ help: ## these lines
 run: .venv/.run ## everything at http://127.0.0.1:8000/ until Ctrl-C, with a demo; PORT=9000 elsewhere
 	@exec $(PY) manage.py run
 
-test: .venv/.all ## the whole suite; needs no service
+test: .venv/.all ## the suite; needs no service
 	.venv/bin/pytest $(EVERY_CORE)
 
 test-anyday: .venv/.all ## the suite on a random day of the next five years; ANYDAY=2028-02-29T23:59:00Z for one
 	ANYDAY=$(or $(ANYDAY),random) .venv/bin/pytest $(EVERY_CORE)
 
-test-services: .venv/.all ## the same suite, and the races, on PostgreSQL and Redis
+test-services: .venv/.all ## the same on PostgreSQL and Redis, with the races, nginx and compose's services
 	@services=$$(tests/services) && eval "$$services" && set -x && .venv/bin/pytest $(EVERY_CORE)
 
 e2e: .venv/.all ## a person at a browser: the main road and every page, the road again on PostgreSQL and Redis

@@ -300,8 +300,9 @@ def test_each_role_gets_what_the_row_says(
 ) -> None:
     settings.MAILBOX = False
     people = {"anonymous": None, "stranger": stranger, "member": member, "owner": owner}
-    for name, role in product(names, people):
-        answer = client_of(people[role]).get(path_of(name, world))
+    browsers = {role: client_of(person) for role, person in people.items()}
+    for name, role in product(names, browsers):
+        answer = browsers[role].get(path_of(name, world))
         b"".join(answer)  # a file that is never read is never closed
         assert answer.status_code == getattr(ROWS[name], role), f"{name} to {role}"
 
@@ -445,9 +446,9 @@ def test_each_role_of_the_staff_may_do_what_its_rights_say_by_any_method(
     names: list[str], world: dict[str, str | int], staff_of: Callable[[str], Client]
 ) -> None:
     staff = {role: staff_of(role) for role in RIGHTS}
+    before = rows_everywhere()
     for name, role, method in product(names, staff, METHODS):
-        address, before = path_of(name, world), rows_everywhere()
-        right = right_asked(name, method)
+        address, right = path_of(name, world), right_asked(name, method)
         if right in RIGHTS[role] and right != Right.READ and method not in {"get", "head"}:
             continue  # What they may do is done in the tests of each page.
         answer = getattr(staff[role], method)(address)
@@ -481,10 +482,11 @@ def test_no_page_offers_what_its_reader_may_not_do(
 def test_numbers_of_another_creator_are_unknown_under_the_own_address(
     names: list[str], world: dict[str, str | int], client_of: ClientOf, stranger: User
 ) -> None:
+    browser = client_of(stranger)
     for name, method in product(names, ("get", "post", "put")):
         follow = method == "get" and name in LEADING_BACK
         path = path_of(name, {**world, "slug": "sams-shop"})
-        answer = getattr(client_of(stranger), method)(path, follow=follow)
+        answer = getattr(browser, method)(path, follow=follow)
         assert answer.status_code in unknown_to(name, method), f"{method} {name}"
 
 
@@ -492,10 +494,11 @@ def test_numbers_of_another_creator_are_unknown_under_the_own_address(
 def test_numbers_that_nothing_has_are_unknown(
     names: list[str], world: dict[str, str | int], client_of: ClientOf, owner: User
 ) -> None:
+    browser = client_of(owner)
     for name, method, number in product(names, ("get", "post"), (0, 2**31, 2**63, 10**30)):
         thing = str(ROWS[name].args[1])
         follow = method == "get" and name in LEADING_BACK
-        answer = getattr(client_of(owner), method)(path_of(name, {**world, thing: number}), follow=follow)
+        answer = getattr(browser, method)(path_of(name, {**world, thing: number}), follow=follow)
         assert answer.status_code in unknown_to(name, method), f"{method} {name} {number}"
 
 

@@ -210,10 +210,10 @@ def _saved(request: StudioRequest, form: ComposeForm) -> bool:
 
 def _other(message: Message, form: ComposeForm, refused: Exception | None) -> OtherDraft | None:
     """The draft as somebody else left it, where this page was not saved because of them."""
+    if not (isinstance(refused, DraftChanged) or form.non_field_errors()):
+        return None
     fresh = Message.objects.select_related("release__creator", "saved_by").get(pk=message.pk)
-    changed = isinstance(refused, DraftChanged) or (
-        bool(form.non_field_errors()) and fresh.state == Message.State.DRAFT
-    )
+    changed = isinstance(refused, DraftChanged) or fresh.state == Message.State.DRAFT
     return other_draft(fresh, form.typed()) if changed else None
 
 
