@@ -41,7 +41,8 @@ def mark_after() -> None:
 
 
 def no_fence() -> None:
-    """Whoever took a chunk once believes to hold it for ever: neither the epoch nor the row's state is asked."""
+    """Whoever took a chunk once believes to hold it for ever: neither the epoch nor the row's state is asked, neither
+    by the commit between two waves nor by whoever looks again after a while."""
     _rewrite(
         ("WHERE id = %(chunk)s AND epoch = %(epoch)s AND state = 'open'", "WHERE id = %(chunk)s"),
         (
@@ -49,6 +50,11 @@ def no_fence() -> None:
             "WHERE delivery.id = meant.id",
         ),
     )
+
+    def look_again(chunk: chunks.Chunk, *, now: datetime) -> frozenset[int]:
+        return frozenset(Delivery.objects.of(chunk).values_list("pk", flat=True))
+
+    swap(chunks.look_again, look_again)
 
 
 def blind_retry() -> None:
