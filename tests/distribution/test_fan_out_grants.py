@@ -215,6 +215,24 @@ def test_a_worker_overtaken_as_it_begins_does_not_take_its_successor_for_itself(
     assert not Grant.objects.exists()
 
 
+def test_a_worker_overtaken_before_it_begins_says_nothing_of_a_beginning(
+    release: Release, owner: User, ana: Contact, now: datetime
+) -> None:
+    services.confirm_release(release, publish_at=now, by=owner, now=now)
+
+    def overtake(execute, sql, params, many, context):  # type: ignore[no-untyped-def]
+        result = execute(sql, params, many, context)
+        if sql.startswith("UPDATE") and '"epoch"' in sql and "lease_until" in sql:
+            Release.objects.filter(pk=release.pk).update(epoch=F("epoch") + 1)
+        return result
+
+    with connection.execute_wrapper(overtake):
+        assert not services.fan_out_grants(release.pk, now=now)
+    release.refresh_from_db()
+    assert (release.state, release.as_of) == (Release.State.CONFIRMED, None)
+    assert release.lease_until is not None, "the lease is its successor's"
+
+
 @pytest.mark.parametrize("state", [Release.State.PUBLISHED, Release.State.DRAFT])
 def test_what_stopped_being_due_before_the_lease_was_taken_is_left_alone(
     release: Release, owner: User, ana: Contact, now: datetime, state: str

@@ -1,6 +1,7 @@
 """Whoever joins later, if the release says so, gets it too; by the roster's version, never by an id."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -8,6 +9,7 @@ from django.db import connection
 from accounts.models import User
 from distribution import services
 from distribution.models import Grant, Release
+from distribution.services import grants
 from groups.models import Contact, Group, Membership
 from groups.services import add_contact, archive_group, end_membership, start_membership
 from library.models import Holding
@@ -150,6 +152,26 @@ def test_a_worker_that_lost_the_lease_neither_gives_nor_says_it_looked(
     assert not Grant.objects.exists()
     Release.objects.filter(pk=release.pk).update(lease_until=None)
     assert services.extend_to_late_joiners(release.pk, now=later(now)) == 1
+
+
+def test_who_joins_while_it_looks_is_found_by_the_next_look(
+    open_release: Release, give: Give, hobbyist: Group, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = give(open_release)
+    join(hobbyist, "late@example.org", now)
+    give_missing = grants._give_missing
+
+    def joined_after(*arguments: Any) -> int:
+        added = give_missing(*arguments)
+        join(hobbyist, "later@example.org", now)
+        return added
+
+    with monkeypatch.context() as joining:
+        joining.setattr(grants, "_give_missing", joined_after)
+        assert services.extend_to_late_joiners(release.pk, now=later(now)) == 1
+    assert list(Release.objects.behind()) == [release]
+    assert services.extend_to_late_joiners(release.pk, now=later(now)) == 1
+    assert not Release.objects.behind().exists()
 
 
 @pytest.mark.django_db(transaction=True)

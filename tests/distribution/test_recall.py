@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 from django.conf import LazySettings
@@ -13,11 +14,14 @@ from django.urls import reverse
 from accounts.models import AuditEvent, User
 from distribution import services, tasks
 from distribution.models import Grant, Release
+from distribution.services import grants
+from distribution.services import recall as recall_service
 from distribution.tickets import issue_ticket
 from groups.models import Contact, Group
 from library.models import File, Holding, LibraryEntry
+from rows.lease import take_lease
 from tests import factories
-from tests.distribution.conftest import Give, at_once, killed_at
+from tests.distribution.conftest import Give, at_once, killed_at, undone
 
 pytestmark = pytest.mark.django_db
 BECAUSE = "The lid does not fit."
@@ -100,20 +104,30 @@ def test_the_libraries_are_left_page_by_page_and_a_killed_worker_is_followed(
     release: Release, give: Give, seven: list[User], now: datetime
 ) -> None:
     give()
+    # Only the end finds this library: no contact leads to it any more.
+    Contact.objects.filter(account=seven[0]).update(account=None)
     Release.objects.update(state="recalling", recalled_at=now, recalled_because=BECAUSE, cursor=0)
     assert not services.take_back_release(release.pk, now=now, page=2, pages=1)
-    assert Holding.objects.live().count() == 5
-    for statement in count(1):
-        with killed_at(statement):
+    assert Holding.objects.live().count() == 6
+    release.refresh_from_db()
+    assert Contact.objects.filter(pk__lte=release.cursor).count() == 2
+    statement, done = 0, False
+    while not done:
+        statement += 1
+        with undone():
+            with killed_at(statement):
+                done = services.take_back_release(release.pk, now=now, page=2)
+            release.refresh_from_db()
+            gone = Contact.objects.filter(pk__lte=release.cursor).values("account")
+            assert not Holding.objects.live().filter(entry__user__in=gone).exists(), "the cursor is past them"
+            # Nobody else works on it while a lease is held; afterwards it goes on where it stopped.
+            Release.objects.update(lease_until=None)
             services.take_back_release(release.pk, now=now, page=2)
-        release.refresh_from_db()
-        if release.state == Release.State.RECALLED:
-            break
-        # Nobody else works on it while a lease is held; afterwards it goes on where it stopped.
-        Release.objects.update(lease_until=None)
-    assert statement > 5
-    assert not Holding.objects.live().exists()
-    assert set(Holding.objects.values_list("reason", "ended_at")) == {(BECAUSE, now)}
+            release.refresh_from_db()
+            assert release.state == Release.State.RECALLED
+            assert not Holding.objects.live().exists()
+            assert set(Holding.objects.values_list("reason", "ended_at")) == {(BECAUSE, now)}
+    assert statement > 20
 
 
 def test_two_workers_do_not_take_back_the_same(release: Release, give: Give, now: datetime) -> None:
@@ -121,6 +135,36 @@ def test_two_workers_do_not_take_back_the_same(release: Release, give: Give, now
     held = now.replace(year=2100)
     Release.objects.update(state="recalling", recalled_at=now, cursor=0, lease_until=held)
     assert not services.take_back_release(release.pk, now=now)
+
+
+@pytest.mark.parametrize("step", ["page", "end"])
+def test_a_worker_that_stalled_before_a_page_or_the_end_of_a_recall_changes_nothing_more(
+    release: Release, give: Give, seven: list[User], now: datetime, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give()
+    Contact.objects.filter(account=seven[0]).update(account=None)
+    Release.objects.update(state="recalling", recalled_at=now, recalled_because=BECAUSE, cursor=0)
+    end_page, seen = recall_service._end_page, []
+
+    def written() -> tuple[object, ...]:
+        return Release.objects.values().get(), set(Holding.objects.values_list("pk", "ended_at"))
+
+    def lapse() -> None:
+        Release.objects.update(lease_until=None)
+        assert take_lease(Release.objects.get(pk=release.pk), seconds=60)
+        seen.append(written())
+
+    def stalled(*arguments: Any) -> bool:
+        if step == "page" and not seen:
+            lapse()
+        going_on = end_page(*arguments)
+        if step == "end" and not going_on:
+            lapse()
+        return going_on
+
+    monkeypatch.setattr(recall_service, "_end_page", stalled)
+    assert not services.take_back_release(release.pk, now=now, page=2)
+    assert seen == [written()]
 
 
 def test_a_library_that_no_contact_leads_to_any_more_is_left_too(
@@ -148,6 +192,26 @@ def test_a_recall_stops_the_giving_before_its_next_page(
     assert not services.fan_out_grants(release.pk, now=now, page=2)
     finish(release, now)
     assert (Grant.objects.count(), release.state) == (given, Release.State.RECALLED)
+    assert not Holding.objects.live().exists()
+
+
+def test_a_recall_reaches_the_worker_that_is_giving_between_two_of_its_pages(
+    release: Release, seven: list[User], owner: User, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.confirm_release(release, publish_at=now, by=owner, now=now)
+    give_page = grants._give_page
+    # Whoever recalls it is gone before the first library is left.
+    monkeypatch.setattr(recall_service, "take_back_release", lambda *_arguments, **_options: False)
+
+    def recalled_after(*arguments: Any) -> bool:
+        going_on = give_page(*arguments)
+        recall(Release.objects.get(pk=release.pk), owner, now)
+        return going_on
+
+    monkeypatch.setattr(grants, "_give_page", recalled_after)
+    assert not services.fan_out_grants(release.pk, now=now, page=2)
+    assert Grant.objects.count() == 2
+    services.take_back_release(release.pk, now=now)
     assert not Holding.objects.live().exists()
 
 

@@ -32,6 +32,7 @@ def test_a_lapsed_lease_is_taken_under_a_higher_epoch_and_the_late_hand_is_refus
     assert take_lease(second, seconds=60) == 2
     assert not keep_lease(first, seconds=60)
     end_lease(first)
+    assert not Letter.objects.unleased(db_now()).exists(), "it ended the lease of its successor"
     assert keep_lease(second, seconds=60)
 
 
@@ -42,6 +43,16 @@ def test_an_ended_lease_is_free_at_once(now: datetime) -> None:
     end_lease(row)
     assert Letter.objects.unleased(db_now()).filter(pk=row.pk).exists()
     assert take_lease(row, seconds=60) == 2
+
+
+@pytest.mark.django_db
+def test_what_was_taken_and_let_go_since_it_was_looked_at_is_not_taken(now: datetime) -> None:
+    row = letter(now)
+    late = Letter.objects.get(pk=row.pk)
+    take_lease(row, seconds=60)
+    end_lease(row)
+    assert take_lease(late, seconds=60) is None
+    assert Letter.objects.unleased(db_now()).filter(pk=row.pk).exists()
 
 
 @pytest.mark.django_db

@@ -163,3 +163,13 @@ def test_what_waits_for_something_that_is_away_has_done_nothing_wrong(
     assert (waiting.attempts, waiting.last_error, waiting.lease_until) == (0, "ConnectionError", None)
     diary.sweep().run()
     assert waiting.pk not in diary.done
+
+
+def test_whoever_lost_the_lease_puts_nothing_of_its_successor_off(releases: list[Release]) -> None:
+    late = releases[0]
+    take_lease(late, seconds=-1)
+    take_lease(Release.objects.get(pk=late.pk), seconds=60)
+    put_off(late, ConnectionError("the store"))
+    late.refresh_from_db()
+    assert late.lease_until is not None
+    assert (late.not_before, late.last_error) == (None, "")
