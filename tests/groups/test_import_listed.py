@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from accounts.models import User
-from groups.models import Contact, Creator, Group, ImportRow, Membership
-from groups.services import add_contact, start_membership, summarise
+from groups.models import Contact, Creator, Group, Import, ImportRow, Membership
+from groups.services import add_contact, applying, checking, start_membership, summarise
 from groups.services.imports import WordMissing
 from tests import samples
 from tests.factories import GroupFactory
@@ -67,6 +68,50 @@ def test_who_is_listed_in_a_row_of_no_use_is_listed_though_their_contact_came_la
     done = applied(run, by=owner, now=now, gone_at=now)
     assert summarise(done).ended == 0
     assert live(patrons, now) == {one.email for one in PATRONS}
+
+
+@pytest.mark.parametrize("when", ["checked", "applied"])
+@pytest.mark.parametrize(
+    ("row", "meanwhile"),
+    [
+        # By an address without a number; by a number without an address.
+        ({"email": "moved@example.org", "name": "two\nlines", "user_id": ""}, {"email": "moved@example.org"}),
+        ({"email": "not an address", "user_id": "999"}, {"user_id": "999"}),
+    ],
+)
+def test_a_row_of_no_use_names_whoever_gets_its_address_or_number_while_it_is_checked_or_applied(
+    patrons: Group,
+    tribers: Group,
+    owner: User,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+    row: dict[str, str],
+    meanwhile: dict[str, str],
+) -> None:
+    applied(checked(patrons, october(), by=owner, now=now), by=owner, now=now)
+    module = {"checked": checking, "applied": applying}[when]
+    finish = module._finish
+
+    def listed(*others: samples.Patron, user_id: str = PATRONS[0].user_id, **changes: str) -> bytes:
+        people = [replace(PATRONS[0], **changes), *others]
+        return november(people).replace(PATRONS[0].user_id.encode(), user_id.encode())
+
+    def after_another_list(import_run: Import, *arguments: Any) -> bool:
+        if import_run.group == patrons:
+            applied(checked(tribers, listed(**meanwhile), by=owner, now=now), by=owner, now=now)
+        return finish(import_run, *arguments)
+
+    content = listed(*PATRONS[1:], **row)
+    with monkeypatch.context() as coming:
+        if when == "checked":
+            coming.setattr(module, "_finish", after_another_list)
+        run = checked(patrons, content, by=owner, now=now)
+        assert summarise(run).gone == (0 if when == "checked" else 1)
+        coming.setattr(module, "_finish", after_another_list)
+        done = applied(run, by=owner, now=now, gone_at=now)
+    assert summarise(done).ended == 0
+    assert len(live(patrons, now)) == 8
 
 
 def test_nobody_is_ended_while_a_row_could_not_be_read_unless_that_is_said_by_name(

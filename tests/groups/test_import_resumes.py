@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import transaction
@@ -20,6 +21,7 @@ from groups.services import (
     summarise,
 )
 from groups.services.imports import NotChecked
+from rows.clock import db_now
 from rows.lease import take_lease
 from tests import samples
 from tests.factories import UserFactory
@@ -114,6 +116,27 @@ def test_a_page_that_fails_half_way_leaves_nothing_of_itself(
     assert not run.rows.filter(contact__isnull=False).exists()
 
 
+def test_killed_before_its_end_is_committed_an_import_says_the_same(
+    patrons: Group,
+    owner: User,
+    now: datetime,
+    whole: list[tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    october = applied(checked(patrons, OCTOBER, by=owner, now=now), by=owner, now=now)
+    november = checked(patrons, NOVEMBER, by=owner, now=now)
+    request_apply(november, consent=True, gone_at=november.as_of, by=owner, now=now)
+    with monkeypatch.context() as killing:
+        killing.setattr(applying, "end_lease", dies_after(0, applying.end_lease))
+        with pytest.raises(Killed):
+            apply_import(november.pk, now=now)
+    lapse(november)
+
+    assert apply_import(november.pk, now=now)
+    november.refresh_from_db()
+    assert [*state_of(patrons), summarise(october), summarise(november)] == whole
+
+
 @pytest.mark.parametrize("work", ["check", "apply"])
 @pytest.mark.parametrize("step", ["page", "finish"])
 def test_a_worker_whose_lease_was_taken_over_writes_nothing_more(
@@ -164,6 +187,29 @@ def test_a_new_choice_stops_the_dry_run_that_is_under_way(
     assert check_import(run.pk, now=now)
     run.refresh_from_db()
     assert run.as_of == now - timedelta(days=1)
+
+
+def test_looking_through_the_file_for_whoever_leaves_keeps_the_lease(
+    patrons: Group, owner: User, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied(checked(patrons, OCTOBER, by=owner, now=now), by=owner, now=now)
+    run = opened(patrons, NOVEMBER, by=owner, now=now)
+    choose_mapping(run, Mapping.from_json(run.mapping), now=now)
+    begin, possible_moves, free = checking._begin, checking.possible_moves, []
+
+    def takes_long(import_run: Import) -> bool:
+        begun = begin(import_run)
+        lapse(run)
+        return begun
+
+    def looked_through(*arguments: Any) -> dict[int, str]:
+        free.append(Import.objects.unleased(db_now()).filter(pk=run.pk).exists())
+        return possible_moves(*arguments)
+
+    monkeypatch.setattr(checking, "_begin", takes_long)
+    monkeypatch.setattr(checking, "possible_moves", looked_through)
+    assert check_import(run.pk, now=now)
+    assert free == [False]
 
 
 def test_a_dry_run_started_afresh_under_the_button_is_not_applied(
