@@ -18,6 +18,7 @@ from messaging.providers import Answer, Kind
 from rows.clock import db_now
 from tests.factories import MembershipFactory
 from tests.messaging.test_dry_run import Script
+from tests.messaging.test_races import all_at_once
 from tests.messaging.test_recipient_cap import chunk_to
 
 pytestmark = pytest.mark.django_db
@@ -213,6 +214,54 @@ def test_a_message_of_a_thousand_chunks_is_judged_in_as_many_queries_as_one_of_t
     Chunk.objects.filter(message=message, number=0).update(lease_until=db_now())
     Delivery.objects.filter(message=message).update(state="accepted")
     Message.objects.filter(pk=message.pk).update(bounced=5)
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(4) as asked:
         assert not breakers.check(message, now=now)
+    of_chunks = [query["sql"] for query in asked if 'FROM "messaging_chunk"' in query["sql"]]
+    assert [("SUM(" in sql, '"lease_until" IS NOT NULL' in sql) for sql in of_chunks] == [
+        (True, False),
+        (False, True),
+    ], "the database adds up what no worker has, and only the rest comes one by one"
     assert breakers._offered(message) == 1 + 999 * 900
+
+
+def test_a_few_complaints_ask_nothing_of_the_chunks(
+    contact: Contact, now: datetime, django_assert_num_queries: Callable[..., Any]
+) -> None:
+    message = message_of(contact, accepted=10)
+    Message.objects.update(complained=2, bounced=4)
+    with django_assert_num_queries(1):
+        assert not breakers.check(message, now=now)
+
+
+def test_what_goes_wrong_while_it_stops_a_creator_stops_them_the_next_time(
+    contact: Contact, creator: Creator, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = message_of(contact, accepted=10)
+
+    def raises(*arguments: object, **options: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(breakers, "alarm", raises)
+        with pytest.raises(RuntimeError):
+            breakers.count_bounce(message.pk, 5, now=now)
+    creator.refresh_from_db()
+    assert creator.paused_at is None
+    assert breakers.check(message, now=now)
+    creator.refresh_from_db()
+    assert creator.paused_at == now
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_bounces_and_complaints_that_come_at_once_are_all_counted_and_stop_the_creator_once(
+    contact: Contact, admin: User, now: datetime
+) -> None:
+    message = message_of(contact, accepted=10)
+    ways = [breakers.count_bounce, breakers.count_complaint]
+    stopped = all_at_once([lambda way=way: way(message.pk, 1, now=now) for way in ways * 8])
+    message.refresh_from_db()
+    assert (message.bounced, message.complained) == (8, 8)
+    assert (stopped.count(True), stopped.count(False)) == (1, 15)
+    assert AuditEvent.objects.filter(verb="paused creator").count() == 1
+    assert Letter.objects.filter(kind="alarm").count() == 1
