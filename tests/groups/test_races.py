@@ -5,16 +5,25 @@ from datetime import datetime
 from threading import Barrier, Thread
 
 import pytest
+from django.conf import LazySettings
 from django.db import connection
 
 from accounts.models import User
-from groups.models import Contact, Group, Import, Membership
-from groups.services import add_contact, apply_import, check_import, request_apply, start_membership
+from groups.imports.reading import FileRefused
+from groups.models import Contact, Creator, Group, Import, Membership
+from groups.services import (
+    add_contact,
+    add_sub_groups,
+    apply_import,
+    check_import,
+    request_apply,
+    start_membership,
+)
 from groups.services.imports import ImportRunning
 from groups.services.memberships import AlreadyInTree
 from tests import samples
 from tests.factories import ContactFactory
-from tests.groups.flow import checked
+from tests.groups.flow import checked, opened
 
 pytestmark = [
     pytest.mark.postgres,
@@ -108,3 +117,25 @@ def test_people_added_by_hand_during_an_import_have_one_place(
     assert outcomes == [None, True]
     for contact in Contact.objects.all():
         assert contact.memberships.unended(now).count() == 1
+
+
+def test_sub_groups_asked_for_twice_at_once_are_made_once(patrons: Group, owner: User, now: datetime) -> None:
+    run = opened(patrons, OCTOBER, by=owner, now=now)
+    tiers = {"dragons": "Dragons", "castles": "Castles"}
+
+    outcomes = at_once(*[lambda: add_sub_groups(run, tiers, now=now)] * 6)
+
+    made = dict(patrons.sub_groups.filter(name__in=tiers.values()).values_list("name", "pk"))
+    assert outcomes == [{tier: made[name] for tier, name in tiers.items()}] * 6
+
+
+def test_lists_brought_at_once_before_the_approval_are_no_more_than_so_many(
+    patrons: Group, owner: User, now: datetime, settings: LazySettings
+) -> None:
+    settings.UNAPPROVED_IMPORTS = 2
+    Creator.objects.update(approved_at=None)
+
+    outcomes = at_once(*[lambda: opened(patrons, OCTOBER, by=owner, now=now)] * 6)
+
+    assert sum(isinstance(outcome, FileRefused) for outcome in outcomes) == 4
+    assert Import.objects.count() == 2

@@ -1,6 +1,7 @@
 """A creator who is not approved yet has little room, and is told what to do."""
 
 import io
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -14,7 +15,7 @@ from groups.models import Creator
 from groups.services import approve_creator
 from library import services
 from library.models import Bundle, Upload
-from library.services import covers, uploads
+from library.services import covers, quotas, uploads
 from tests import factories
 from tests.library.test_covers import picture
 from tests.library.test_upload_races import in_threads
@@ -126,3 +127,36 @@ def test_many_tabs_at_once_get_no_more_than_one(bundle: Bundle, owner: User, now
     assert sum(isinstance(result, Upload) for result in results) == 2
     assert sum(isinstance(result, services.QuotaReached) for result in results) == 6
     assert Upload.objects.count() == 2
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_many_tabs_at_once_get_no_more_bytes_than_there_are(
+    bundle: Bundle, owner: User, now: datetime, settings: LazySettings
+) -> None:
+    settings.UNAPPROVED_UPLOADS = 8
+    jobs = [lambda n=n: open_one(bundle, owner, now, f"{n}.txt", 40) for n in range(8)]
+    results = in_threads(*jobs)
+    assert sum(isinstance(result, Upload) for result in results) == 2
+    assert sum(isinstance(result, services.QuotaReached) for result in results) == 6
+    assert sum(Upload.objects.values_list("size", flat=True)) == 80
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_of_many_tabs_at_once_one_has_its_cover_made(creator: Creator) -> None:
+    gate, refused = threading.Barrier(8), threading.Semaphore(0)
+
+    def one() -> bool:
+        cache.get("connected")
+        gate.wait(10)
+        try:
+            with quotas.turn_for_cover(creator, seconds=60):
+                # Until all the others were turned away.
+                return all(refused.acquire(timeout=10) for _other in range(7))
+        except services.QuotaReached:
+            refused.release()
+            return False
+
+    for _round in range(10):
+        assert sorted(map(str, in_threads(*[one] * 8))) == ["False"] * 7 + ["True"]

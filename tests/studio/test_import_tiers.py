@@ -5,7 +5,8 @@ from django.test import Client
 from django.utils import timezone
 
 from groups.models import Group, Import
-from groups.services import check_import, summarise
+from groups.services import archive_group, check_import, summarise
+from tests.factories import GroupFactory
 from tests.studio.conftest import url
 from tests.studio.test_imports import PATREON, as_proposed, file_of
 
@@ -49,6 +50,36 @@ def test_one_tier_may_become_a_sub_group_and_another_be_skipped(studio: Client, 
     check_import(run.pk, now=timezone.now())
     run.refresh_from_db()
     assert summarise(run).verdicts["unmapped"] == 1
+
+
+def test_pressed_twice_before_the_answer_came_it_makes_none_twice(studio: Client, patrons: Group) -> None:
+    run = open_file(studio, patrons)
+    pressed = {**as_proposed(run), "all_own": "1"}
+    for _twice in range(2):
+        assert studio.post(url("choose_mapping", run.pk), pressed).status_code == 302
+        run.refresh_from_db()
+        assert set(run.mapping["tiers"].values()) == set(patrons.sub_groups.values_list("pk", flat=True))
+    assert subs(patrons) == {"Hobbyist", "Collector"}
+
+
+def test_people_without_a_tier_get_no_group_by_it(studio: Client, patrons: Group) -> None:
+    run = open_file(studio, patrons, PATREON.replace("Collector", ""))
+    studio.post(url("choose_mapping", run.pk), {**as_proposed(run), "all_own": "1"})
+    assert subs(patrons) == {"Hobbyist"}
+    check_import(run.pk, now=timezone.now())
+    run.refresh_from_db()
+    assert summarise(run).verdicts["unmapped"] == 1
+
+
+def test_a_tier_called_like_an_archived_group_gets_a_new_one(studio: Client, patrons: Group) -> None:
+    old = GroupFactory.create(creator=patrons.creator, parent=patrons, name="Hobbyist")
+    archive_group(old, now=timezone.now())
+    run = open_file(studio, patrons)
+    studio.post(url("choose_mapping", run.pk), {**as_proposed(run), "all_own": "1"})
+    run.refresh_from_db()
+    live = patrons.sub_groups.live()
+    assert set(run.mapping["tiers"].values()) == set(live.values_list("pk", flat=True))
+    assert sorted(live.values_list("name", flat=True)) == ["Collector", "Hobbyist"]
 
 
 def test_a_tier_that_no_group_can_be_called_makes_none_at_all(studio: Client, patrons: Group) -> None:

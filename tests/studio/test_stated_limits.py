@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.forms import Form
 from django.test import Client
 
@@ -61,4 +62,12 @@ def test_what_no_page_takes_is_refused_in_words(studio: Client, patrons: Group) 
     assert "more than any page here takes" in answer.content.decode()
     many = "&".join(f"f{n}=" for n in range(settings.DATA_UPLOAD_MAX_NUMBER_FIELDS + 1))
     answer = studio.post(url("paste_list", patrons.pk), many, content_type=FORM)
+    assert "more than any page here takes" in answer.content.decode()
+
+
+def test_more_files_than_a_page_takes_are_refused_in_words(studio: Client, patrons: Group) -> None:
+    files = {f"f{n}": SimpleUploadedFile(f"{n}.csv", b"x") for n in range(101)}
+    assert len(files) > settings.DATA_UPLOAD_MAX_NUMBER_FILES
+    answer = studio.post(url("open_import", patrons.pk), files)
+    assert answer.status_code == 400
     assert "more than any page here takes" in answer.content.decode()
