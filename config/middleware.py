@@ -21,16 +21,13 @@ from config.views import too_often
 def believe_no_claims(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Requests are UTF-8, a session is named by letters and digits, and no address has a NUL; whoever says otherwise
-    is not heard.
+    """A session is named by letters and digits, and no address has a NUL; whoever says otherwise is not heard.
 
-    Django would decode a form by any codec its Content-Type names, `charset=base64` too, and break; and it would
-    ask PostgreSQL for a session or, in the admin's filters, for a word with a NUL in it, which no text there has.
-    (Forms refuse a NUL by themselves.)
+    Django would ask PostgreSQL for a session or, in the admin's filters, for a word with a NUL in it, which no text
+    there has. (Forms refuse a NUL by themselves; of codecs that a request names see `config.plain_request`.)
     """
 
     def plainly(request: HttpRequest) -> HttpResponse:
-        request.encoding = settings.DEFAULT_CHARSET
         while "%00" in request.META.get("QUERY_STRING", ""):
             request.META["QUERY_STRING"] = request.META["QUERY_STRING"].replace("%00", "")
         session = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")

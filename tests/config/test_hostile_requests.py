@@ -1,14 +1,18 @@
 """Requests no browser makes: each is answered in a sentence, and leaves no traceback in the log."""
 
 import logging
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from django.conf import LazySettings, settings
-from django.test import Client
+from django.test import Client, RequestFactory
+
+from config.wsgi import application
 
 TOKEN = "a" * 32
+FORM = "application/x-www-form-urlencoded"
 UNREADABLE = [
     "multipart/form-data",
     "multipart/form-data; boundary=",
@@ -34,6 +38,24 @@ def test_a_form_that_cannot_be_read_is_the_sender_s_fault(browser: Client, path:
     answer = browser.generic("POST", path, b"--x\r\n", kind, headers={"X-CSRFToken": TOKEN})
     assert answer.status_code < 500
     assert b"<h1>" in answer.content
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("charset", ["base64", "rot13", "idna", "utf-16"])
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", FORM])
+def test_a_form_and_its_address_are_utf_8_whatever_the_sender_calls_them(kind: str, charset: str) -> None:
+    """By the server's own way in: the tests' client makes its requests by itself."""
+    field = 'Content-Disposition: form-data; name="login"\r\n\r\nJürgen@example'
+    body = "login=Jürgen@example" if kind == FORM else f"--x\r\n{field}\r\n--x--\r\n"
+    environ = RequestFactory().generic("POST", "/accounts/login/?next=/knight/", body, kind).environ
+    environ["CONTENT_TYPE"] += f"; charset={charset}"
+    environ |= {"HTTP_COOKIE": f"csrftoken={TOKEN}", "HTTP_X_CSRFTOKEN": TOKEN}
+    said: list[str] = []
+    with closing(application(environ, lambda status, headers, *_: said.append(status))) as answer:
+        page = b"".join(answer).decode()
+    assert said == ["200 OK"]
+    assert "Jürgen@example" in page
+    assert "/knight/" in page
 
 
 @pytest.mark.django_db
