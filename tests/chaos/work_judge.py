@@ -54,7 +54,10 @@ class WorkFigures:
     # Whole, and not there as they were sent; there, and not to be.
     lost_files: int = 0
     strange_files: int = 0
+    # Folders and files of the store that nobody names; uploads that are remembered.
     bytes_left: int = 0
+    uploads_left: int = 0
+    left: list[str] = field(default_factory=list)
     why: list[str] = field(default_factory=list)
 
     @property
@@ -218,6 +221,27 @@ def _bytes(rows: Rows, media: Path, found: WorkFigures) -> None:
     named = {key for (key,) in rows("SELECT storage_key FROM library_blob")}
     left = [path for path in (media / "blobs").rglob("*") if path.is_file() and path.name not in named]
     left += (media / "uploads").glob("*")
-    found.note("bytes_left", f"nobody names {[path.name for path in left[:3]]}", len(left))
+    found.left = sorted(path.name for path in left)
+    found.note("bytes_left", f"nobody names {found.left[:3]}", len(left))
     [(remembered,)] = rows("SELECT count(*) FROM library_upload")
-    found.note("bytes_left", f"{remembered} uploads are not forgotten", remembered)
+    found.note("uploads_left", f"{remembered} uploads are not forgotten", remembered)
+
+
+def left_by_no_sweep(rows: Rows, found: WorkFigures) -> bool:
+    """Whether the judge found just what stays where nothing sweeps: what was never completed, and the copy of which a
+    worker died before it could tidy it away. Nothing else is wrong.
+    """
+    halves = [name for (name,) in rows("SELECT storage_upload_id FROM library_upload WHERE state = 'open'")]
+    copies = [
+        key
+        for (key,) in rows(
+            """SELECT storage_key FROM library_upload WHERE state = 'done'
+            AND storage_key NOT IN (SELECT storage_key FROM library_blob)"""
+        )
+    ]
+    wrong = {why.partition(":")[0] for why in found.why}
+    return (
+        (len(halves), len(copies)) == (1, 1)
+        and found.left == sorted([*halves, *copies])
+        and wrong == {"bytes_left", "uploads_left"}
+    )

@@ -133,6 +133,10 @@ def _make_work_stoppable() -> None:
         (uploads._place, "after_placing"),
     ):
         stoppable_after(function, place, when=lambda *_args: True)
+    # The content was there: the bytes that came with this upload are nobody's, and not yet gone.
+    stoppable_after(
+        uploads._place, "after_placing_a_copy", when=lambda kept, upload, *_args: kept != upload.storage_key
+    )
     stoppable_after(grants._give_missing, "after_late_joiners")
 
 
