@@ -7,7 +7,7 @@ from django.db import connection
 
 from accounts.models import User
 from distribution.services import choose_audience, choose_bundles, start_release
-from groups.models import Creator, Group
+from groups.models import Creator, Group, Staff
 from library.models import Blob, Bundle, BundleVersion, File
 from messaging.models import Message
 from messaging.services import start_message
@@ -26,6 +26,7 @@ def make_group(slug: str, *, members: int, now: datetime) -> Group:
         created_at=now,
         approved_at=now,
     )
+    Staff.objects.create(creator=creator, user=owner)
     patrons = Group.objects.create(creator=creator, name="Patrons", created_at=now)
     for name in TIERS:
         Group.objects.create(creator=creator, parent=patrons, name=name, created_at=now)

@@ -22,7 +22,7 @@ from accounts.models import User
 from benchmarks.scratch import scratch_database
 from groups import services
 from groups.imports.mapping import Mapping
-from groups.models import Contact, Creator, Group, Import, Membership, OutsideId
+from groups.models import Contact, Creator, Group, Import, Membership, OutsideId, Staff
 from tests import samples
 
 ROWS = int(os.environ.get("IMPORT_ROWS", "100000"))
@@ -66,7 +66,10 @@ def export() -> Iterator[bytes]:
 
 
 def make_creator(owner: User, slug: str) -> Group:
-    creator = Creator.objects.create(name=slug, slug=slug, reply_to="x@example.net", created_at=NOW)
+    creator = Creator.objects.create(
+        name=slug, slug=slug, reply_to="x@example.net", created_at=NOW, approved_at=NOW
+    )
+    Staff.objects.create(creator=creator, user=owner)
     main = services.create_group(creator, name="Patrons", kind="patrons", now=NOW)
     for tier in samples.TIERS:
         services.create_group(creator, name=tier, kind="patrons", parent=main, now=NOW)
