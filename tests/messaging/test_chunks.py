@@ -549,6 +549,45 @@ def test_a_database_that_goes_away_hears_later_what_became_of_the_mails(
     assert len(set(way.offered)) == len(way.offered) == 5
 
 
+def test_a_database_that_stays_away_leaves_the_wave_in_doubt_and_its_worker_tells_why(
+    message: Message,
+    work: Callable[..., None],
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def away(*args: Any, **kwargs: Any) -> Any:
+        raise OperationalError("server closed the connection unexpectedly")
+
+    with monkeypatch.context() as gone:
+        gone.setattr(sending, "close_chunk", away)
+        gone.setattr(sending, "PATIENCE", (0.0, 0.0))
+        gone.setattr(connection, "close", lambda: None)
+        with pytest.raises(OperationalError):
+            work(Script(wave=5))
+    assert caplog.text.count("no database to tell: OperationalError") == 2
+    assert states() == ["sending"] * 5
+    # Nobody offers them again: after the lease they are in doubt, and what became of them is asked for.
+    lapse()
+    again = Script(wave=5)
+    work(again)
+    assert again.offered == []
+    assert states() == ["unknown"] * 5
+
+
+def test_a_worker_asked_to_go_while_it_waits_for_its_turn_leaves_nothing_in_doubt(
+    message: Message, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunk, way = services.open_chunk(owner="x", now=now), Script(wave=5)
+    assert chunk is not None
+    monkeypatch.setattr(sending.gate, "wait_turn", lambda *args, **kwargs: False)
+    services.send_chunk(chunk, Mailing(message), way, clock=lambda: now, stop=lambda: False)
+    assert way.offered == []
+    assert states() == ["planned"] * 5
+    assert set(Delivery.objects.values_list("attempts", flat=True)) == {0}
+    assert Chunk.objects.get().lease_until is None
+
+
 def test_small_messages_do_not_wait_for_the_last_chunk_of_a_large_one(
     message: Message,
     creator: Creator,

@@ -18,6 +18,7 @@ from messaging.services import CannotSteer, plan
 from messaging.services.chain import link
 from messaging.services.eligible import told_by
 from rows.clock import db_now
+from rows.lease import LeaseQuerySet
 from tests.messaging.test_chunks import DOUBT, Script, lapse, states
 
 pytestmark = pytest.mark.django_db
@@ -106,6 +107,29 @@ def test_cancelling_stops_for_good_and_says_so_of_everyone_who_was_not_told(
     assert Grant.objects.count() == 5
     with pytest.raises(CannotSteer, match="cannot go on"):
         services.resume_message(message, by=owner, now=now)
+
+
+def test_a_chunk_that_somebody_took_since_it_was_looked_for_is_left_to_them(
+    message: Message, owner: User, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.cancel_message(message, by=owner, now=now)
+    unleased = LeaseQuerySet.unleased
+    looks = 0
+
+    def taken_meanwhile(chunks: LeaseQuerySet[Chunk], at: datetime) -> LeaseQuerySet[Chunk]:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            Chunk.objects.update(lease_until=at + timedelta(minutes=1))
+        return unleased(chunks, at)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(LeaseQuerySet, "unleased", taken_meanwhile)
+        assert services.clear_cancelled(message.pk, now=now) == 1
+    assert states() == ["planned"] * 5
+    Chunk.objects.update(lease_until=None)
+    assert services.clear_cancelled(message.pk, now=now) == 0
+    assert states() == ["cancelled"] * 5
 
 
 def test_a_message_cancelled_before_anything_was_offered_gives_its_slot_back(

@@ -298,6 +298,9 @@ def test_a_sub_group_that_was_not_named_counts_as_what_its_main_group_gets_reach
     send(message_to, tiers[0], at=now)
     with pytest.raises(CapReached, match="as what you share with “Patrons” reaches “Hobbyist”, too"):
         send(message_to, patrons, at=now)
+    elsewhere = GroupFactory.create(creator=patrons.creator, name="Backers")
+    with pytest.raises(CapReached, match="as what you share with “Patrons” reaches “Hobbyist”, too"):
+        send(message_to, elsewhere, patrons, at=now)
     with pytest.raises(CapReached) as refused:
         send(message_to, tiers[0], at=now)
     assert "It counts" not in refused.value.reason
