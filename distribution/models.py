@@ -129,8 +129,8 @@ class Release(Work):
 class ReleaseItemQuerySet(models.QuerySet["ReleaseItem"]):
     def with_newest(self) -> Self:
         """`newest`: the number of the bundle's newest version that has a file."""
-        versions = BundleVersion.objects.filter(bundle=OuterRef("bundle"), files__isnull=False)
-        return self.annotate(newest=Subquery(versions.order_by("-number").values("number")[:1]))
+        newest = BundleVersion.objects.newest_of(OuterRef("bundle"))
+        return self.annotate(newest=Subquery(newest.values("number")))
 
 
 class ReleaseItem(models.Model):

@@ -55,6 +55,10 @@ class BundleVersionQuerySet(models.QuerySet["BundleVersion"]):
     def sealed(self) -> Self:
         return self.filter(sealed_at__isnull=False)
 
+    def newest_of(self, bundle: OuterRef) -> Self:
+        """What sealing the outer row's `bundle` would give now: its newest version that has a file."""
+        return self.filter(bundle=bundle, files__isnull=False).order_by("-number")[:1]
+
 
 class BundleVersion(models.Model):
     """One state of a bundle's files. While `sealed_at` is null it is being put together; sealed it never changes."""

@@ -29,8 +29,8 @@ def versions_of(release: Release) -> list[BundleVersion]:
 
     A bundle without a file has none. One query, however many bundles.
     """
-    newest = BundleVersion.objects.filter(bundle=OuterRef("bundle"), files__isnull=False).order_by("-number")
-    given = release.items.values_list(Coalesce("version_id", Subquery(newest.values("pk")[:1])), flat=True)
+    newest = BundleVersion.objects.newest_of(OuterRef("bundle"))
+    given = release.items.values_list(Coalesce("version_id", Subquery(newest.values("pk"))), flat=True)
     return list(BundleVersion.objects.filter(pk__in=given).order_by("pk"))
 
 

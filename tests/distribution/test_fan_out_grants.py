@@ -1,8 +1,11 @@
 """Everyone entitled has one grant, once, whatever happens on the way."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from threading import Event
+from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -199,18 +202,25 @@ def test_a_worker_that_lost_the_lease_writes_nothing(
     judge(release, 3)
 
 
-def test_a_worker_overtaken_as_it_begins_does_not_take_its_successor_for_itself(
-    release: Release, owner: User, ana: Contact, now: datetime
-) -> None:
-    services.confirm_release(release, publish_at=now, by=owner, now=now)
+@contextmanager
+def overtaken_after(release: Release, *words: str) -> Iterator[None]:
+    """Another worker takes the release as soon as an UPDATE with these `words` is through."""
 
-    def overtake(execute, sql, params, many, context):  # type: ignore[no-untyped-def]
+    def overtake(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         result = execute(sql, params, many, context)
-        if sql.startswith("UPDATE") and '"as_of"' in sql:
+        if sql.startswith("UPDATE") and all(word in sql for word in words):
             Release.objects.filter(pk=release.pk).update(epoch=F("epoch") + 1)
         return result
 
     with connection.execute_wrapper(overtake):
+        yield
+
+
+def test_a_worker_overtaken_as_it_begins_does_not_take_its_successor_for_itself(
+    release: Release, owner: User, ana: Contact, now: datetime
+) -> None:
+    services.confirm_release(release, publish_at=now, by=owner, now=now)
+    with overtaken_after(release, '"as_of"'):
         assert not services.fan_out_grants(release.pk, now=now)
     assert not Grant.objects.exists()
 
@@ -219,14 +229,7 @@ def test_a_worker_overtaken_before_it_begins_says_nothing_of_a_beginning(
     release: Release, owner: User, ana: Contact, now: datetime
 ) -> None:
     services.confirm_release(release, publish_at=now, by=owner, now=now)
-
-    def overtake(execute, sql, params, many, context):  # type: ignore[no-untyped-def]
-        result = execute(sql, params, many, context)
-        if sql.startswith("UPDATE") and '"epoch"' in sql and "lease_until" in sql:
-            Release.objects.filter(pk=release.pk).update(epoch=F("epoch") + 1)
-        return result
-
-    with connection.execute_wrapper(overtake):
+    with overtaken_after(release, '"epoch"', "lease_until"):
         assert not services.fan_out_grants(release.pk, now=now)
     release.refresh_from_db()
     assert (release.state, release.as_of) == (Release.State.CONFIRMED, None)

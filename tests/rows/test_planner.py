@@ -29,3 +29,9 @@ def test_tables_are_walked_again_afterwards_also_inside_one_another_and_after_an
     with pytest.raises(ValueError, match="inside"):
         fail()
     assert walks() == "on"
+
+
+def test_a_query_is_answered_at_once_and_by_one_process() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('jit'), current_setting('max_parallel_workers_per_gather')")
+        assert cursor.fetchone() == ("off", "0")
