@@ -149,10 +149,16 @@ def _gate(now: datetime) -> Gate:
     """The row. A database without one is new and becomes ours; unless it has sent before and others were here too."""
     gate = Gate.objects.first()
     if gate is None:
-        gate, created = Gate.objects.get_or_create(pk=1, defaults=_ours(now))
-        if created and _others_were_here(gate) and Message.objects.filter(started_at__isnull=False).exists():
-            lock(_("The database is older than the one that was used here before."), now)
-            gate.refresh_from_db()
+        # Made and locked at once: nobody else finds it open in between.
+        with transaction.atomic():
+            gate, created = Gate.objects.get_or_create(pk=1, defaults=_ours(now))
+            if (
+                created
+                and _others_were_here(gate)
+                and Message.objects.filter(started_at__isnull=False).exists()
+            ):
+                lock(_("The database is older than the one that was used here before."), now)
+                gate.refresh_from_db()
     return gate
 
 
@@ -172,16 +178,18 @@ def _beat(now: datetime) -> Gate:
     # What was kept is read before the database's own grows: it can only have been the smaller one.
     kept = _kept(gate)
     with transaction.atomic():
-        Gate.objects.update(beat=F("beat") + 1)
+        # Whoever waited here while another found it put back adds nothing, and finds it locked.
+        still_open = Gate.objects.filter(locked_at=None).update(beat=F("beat") + 1)
         # Under the row's lock: our own beat, and not what others added to it meanwhile.
         gate.refresh_from_db()
-        if kept < gate.beat:
+        if still_open and kept < gate.beat:
             Gate.objects.update(beaten_at=now)
-    if kept >= gate.beat:
-        lock(_("The database was put back to an earlier day."), now)
-        gate.refresh_from_db()
-        return gate
-    _keep(gate)
+        elif still_open:
+            # Before anybody else's beat, which may be beyond what was kept.
+            lock(_("The database was put back to an earlier day."), now)
+            gate.refresh_from_db()
+    if not gate.locked_at:
+        _keep(gate)
     return gate
 
 

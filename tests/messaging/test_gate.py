@@ -1,6 +1,7 @@
 """Whether this installation may send: whose the database is, where it stands, how far it was, and how fast it may go."""
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -307,10 +308,37 @@ def test_many_workers_together_keep_to_the_rate(now: datetime, settings: LazySet
     assert sorted(moments) == [now + timedelta(seconds=n / 2) for n in range(80)]
 
 
+def lock_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has found that the gate must be shut is slow to do it."""
+    lock = gate.lock
+
+    def slowly(because: str, at: datetime) -> bool:
+        time.sleep(0.3)
+        return lock(because, at)
+
+    monkeypatch.setattr(gate, "lock", slowly)
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_many_workers_that_begin_at_once_on_an_older_database_all_find_it_locked(
+    message: Message, now: datetime, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Gate.objects.all().delete()
+    folder = Path(settings.GATE_DIR)
+    folder.mkdir(exist_ok=True)
+    (folder / "of-another-database").write_text("9" * 20)
+    lock_slowly(monkeypatch)
+    # Each a little later than the one before: the first has made the row by then.
+    looks = [lambda number=number: (time.sleep(0.03 * number), gate.may_send(now))[1] for number in range(8)]
+    assert all_at_once(looks) == [False] * 8
+    assert row().locked_at == now
+
+
 @pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
 def test_many_workers_that_look_at_once_take_no_database_for_a_restored_one_and_all_see_one_that_is(
-    now: datetime,
+    now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def look() -> list[bool]:
         return [gate.may_send(now) for _ in range(10)]
@@ -318,8 +346,9 @@ def test_many_workers_that_look_at_once_take_no_database_for_a_restored_one_and_
     for seen in all_at_once([look] * 8):
         assert seen == [True] * 10
     assert row().beat == 80
-    # So far back that no look of theirs comes to what is known before the first has shut the gate.
-    put_back(1)
+    # By fewer beats than there are workers: the first of them shuts it for all, or the sixth would pass.
+    put_back(75)
+    lock_slowly(monkeypatch)
     for seen in all_at_once([look] * 8):
         assert seen == [False] * 10
     assert row().locked_at
